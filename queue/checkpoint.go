@@ -1,0 +1,232 @@
+package queue
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// checkpointPieceBytes is how much of a checkpoint one value holds.
+const checkpointPieceBytes = 256 << 10
+
+// segmentHeader is the value of keyHeader.
+type segmentHeader struct {
+	id      uint64
+	shelf   bool
+	pieces  int // of the checkpoint
+	created int64
+}
+
+func (h segmentHeader) encode() []byte {
+	w := recordWriter{buf: []byte{recordVersion}}
+	w.uint(h.id)
+	var shelf uint64
+	if h.shelf {
+		shelf = 1
+	}
+	w.uint(shelf)
+	w.uint(uint64(h.pieces))
+	w.int(h.created)
+	return w.seal()
+}
+
+func decodeSegmentHeader(b []byte) (segmentHeader, error) {
+	r, err := openRecord(b)
+	if err != nil {
+		return segmentHeader{}, err
+	}
+	h := segmentHeader{id: r.uint(), shelf: r.uint() == 1, pieces: int(r.uint()), created: r.int()}
+	return h, r.err
+}
+
+// encodeCheckpoint writes the whole state as one record. Maps are written in
+// order, so equal states give equal bytes.
+func encodeCheckpoint(st *state) []byte {
+	w := recordWriter{buf: []byte{recordVersion}}
+	w.uint(st.nextSegment)
+	w.uint(uint64(st.nextLane))
+	w.uint(uint64(st.nextPlace))
+	w.int(st.accepted)
+	w.int(st.delivered)
+	w.uint(uint64(len(st.dropped)))
+	for _, reason := range slices.Sorted(maps.Keys(st.dropped)) {
+		w.string(reason)
+		w.int(st.dropped[reason])
+	}
+	w.uint(uint64(len(st.lanes)))
+	for _, id := range slices.Sorted(maps.Keys(st.lanes)) {
+		w.uint(uint64(id))
+		w.string(st.lanes[id].descriptor)
+	}
+	w.uint(uint64(len(st.cases)))
+	for _, p := range slices.Sorted(maps.Keys(st.cases)) {
+		c := st.cases[p]
+		w.uint(uint64(p))
+		w.uint(uint64(c.lane))
+		w.uint(uint64(c.kind))
+		w.int(c.openedAtMS)
+		w.bytes(c.data)
+	}
+	w.uint(uint64(len(st.released)))
+	for _, p := range slices.Sorted(maps.Keys(st.released)) {
+		w.uint(uint64(p))
+		w.uint(st.released[p])
+	}
+	w.uint(uint64(len(st.notes)))
+	for _, k := range slices.Sorted(maps.Keys(st.notes)) {
+		w.string(k)
+		w.bytes(st.notes[k])
+	}
+	segments := st.sortedSegments()
+	w.uint(uint64(len(segments)))
+	for _, s := range segments {
+		encodeSegmentState(&w, s)
+	}
+	return w.seal()
+}
+
+func encodeSegmentState(w *recordWriter, s *segmentState) {
+	w.uint(s.id)
+	var shelf uint64
+	if s.shelf {
+		shelf = 1
+	}
+	w.uint(shelf)
+	w.uint(uint64(s.next))
+	w.uint(uint64(len(s.gone)))
+	for _, word := range s.gone {
+		w.buf = binary.BigEndian.AppendUint64(w.buf, word)
+	}
+	w.uint(uint64(len(s.placed)))
+	for _, seq := range slices.Sorted(maps.Keys(s.placed)) {
+		w.uint(uint64(seq))
+		w.uint(uint64(s.placed[seq]))
+	}
+	buckets := slices.SortedFunc(maps.Keys(s.live), func(a, b bucket) int {
+		if a.lane != b.lane {
+			return int(a.lane) - int(b.lane)
+		}
+		return int(a.place) - int(b.place)
+	})
+	w.uint(uint64(len(buckets)))
+	for _, b := range buckets {
+		t := s.live[b]
+		w.uint(uint64(b.lane))
+		w.uint(uint64(b.place))
+		w.int(t.frames)
+		w.int(t.items)
+		w.int(t.rawBytes)
+		w.int(t.bytes)
+		w.int(t.oldestMS)
+	}
+}
+
+// decodeCheckpoint reads what encodeCheckpoint wrote.
+func decodeCheckpoint(b []byte) (*state, error) {
+	r, err := openRecord(b)
+	if err != nil {
+		return nil, err
+	}
+	st := newState()
+	st.nextSegment = r.uint()
+	st.nextLane = LaneID(r.uint())
+	st.nextPlace = Place(r.uint())
+	st.accepted = r.int()
+	st.delivered = r.int()
+	for range r.count() {
+		reason := r.string()
+		st.dropped[reason] = r.int()
+	}
+	for range r.count() {
+		st.addLane(&laneState{id: LaneID(r.uint()), descriptor: r.string()})
+	}
+	for range r.count() {
+		c := &caseState{id: Place(r.uint()), lane: LaneID(r.uint()), kind: CaseKind(r.uint()), openedAtMS: r.int(), data: r.bytes()}
+		st.cases[c.id] = c
+	}
+	for range r.count() {
+		p := Place(r.uint())
+		st.released[p] = r.uint()
+	}
+	for range r.count() {
+		k := r.string()
+		st.notes[k] = r.bytes()
+	}
+	for range r.count() {
+		s := decodeSegmentState(r)
+		st.segments[s.id] = s
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	return st, nil
+}
+
+func decodeSegmentState(r *recordReader) *segmentState {
+	s := newSegmentState(r.uint(), r.uint() == 1)
+	s.next = uint32(r.uint())
+	for range r.count() {
+		if len(r.buf) < 8 {
+			r.fail()
+			return s
+		}
+		s.gone = append(s.gone, binary.BigEndian.Uint64(r.buf))
+		r.buf = r.buf[8:]
+	}
+	for range r.count() {
+		seq := uint32(r.uint())
+		s.placed[seq] = Place(r.uint())
+	}
+	for range r.count() {
+		b := bucket{lane: LaneID(r.uint()), place: Place(r.uint())}
+		s.live[b] = &tally{frames: r.int(), items: r.int(), rawBytes: r.int(), bytes: r.int(), oldestMS: r.int()}
+	}
+	return s
+}
+
+// checkpointEntries are the first transaction of a segment.
+func checkpointEntries(h segmentHeader, checkpoint []byte) []entry {
+	var entries []entry
+	for i := 0; len(checkpoint) > 0; i++ {
+		n := min(len(checkpoint), checkpointPieceBytes)
+		entries = append(entries, entry{key16(keyCheckpoint, uint16(i)), checkpoint[:n]})
+		checkpoint = checkpoint[n:]
+	}
+	h.pieces = len(entries)
+	return append(entries, entry{[]byte(keyHeader), h.encode()})
+}
+
+// errNoCheckpoint marks a segment that never became the active one.
+var errNoCheckpoint = errors.New("no checkpoint")
+
+// readCheckpoint reads the state a segment begins with.
+func readCheckpoint(s store) (segmentHeader, *state, error) {
+	var h segmentHeader
+	err := s.View([]byte(keyHeader), func(v []byte) (err error) {
+		h, err = decodeSegmentHeader(v)
+		return err
+	})
+	if errors.Is(err, errNotFound) {
+		return h, nil, errNoCheckpoint
+	}
+	if err != nil {
+		return h, nil, fmt.Errorf("segment header: %w", err)
+	}
+	var whole bytes.Buffer
+	for i := range h.pieces {
+		if err := s.View(key16(keyCheckpoint, uint16(i)), func(v []byte) error {
+			whole.Write(v)
+			return nil
+		}); err != nil {
+			return h, nil, fmt.Errorf("checkpoint piece %d: %w", i, err)
+		}
+	}
+	st, err := decodeCheckpoint(whole.Bytes())
+	if err != nil {
+		return h, nil, fmt.Errorf("checkpoint: %w", err)
+	}
+	return h, st, nil
+}

@@ -1,0 +1,150 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	maxBallastBytes  = 16 << 20
+	smallFileSystem  = 1280 << 20 // below this, floor and ballast are a share of it
+	freeSampleEvery  = 100 * time.Millisecond
+	flushMarginBytes = 1 << 20
+)
+
+// diskGuard keeps a full disk from Badger, which dies of it: it refuses
+// appends under a floor of free space and over the cap, and holds a ballast
+// file that is given up when a flush or a recovery needs its space.
+type diskGuard struct {
+	dir          string
+	maxBytes     int64
+	minFreeBytes int64
+	ballastBytes int64
+	now          func() time.Time
+
+	used  atomic.Int64              // bytes the segments occupy
+	full  atomic.Pointer[FullError] // set while appends are refused
+	mu    sync.Mutex                // guards the fields below; leaf lock
+	free  int64
+	at    time.Time
+	spent bool // the ballast is given up
+}
+
+func newDiskGuard(cfg Config) *diskGuard {
+	g := &diskGuard{dir: cfg.Dir, maxBytes: cfg.MaxBytes, minFreeBytes: cfg.MinFreeBytes, ballastBytes: maxBallastBytes, now: cfg.now, spent: true}
+	size := fileSystemBytes(cfg.Dir)
+	if size > 0 && size < smallFileSystem {
+		g.ballastBytes = size / 20
+	}
+	if g.minFreeBytes == 0 {
+		g.minFreeBytes = 64 << 20
+		if size > 0 && size < smallFileSystem {
+			g.minFreeBytes = size / 20
+		}
+	}
+	return g
+}
+
+func (g *diskGuard) ballastPath() string { return filepath.Join(g.dir, "ballast") }
+
+// freeNow reads the free space, at most every freeSampleEvery unless forced.
+func (g *diskGuard) freeNow(force bool) int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := g.now()
+	if force || now.Sub(g.at) >= freeSampleEvery || now.Before(g.at) {
+		if free, err := freeBytes(g.dir); err == nil {
+			g.free, g.at = free, now
+		}
+	}
+	return g.free
+}
+
+// refusal is the standing reason to refuse appends, nil when there is none.
+func (g *diskGuard) refusal() error {
+	if e := g.full.Load(); e != nil {
+		return e
+	}
+	return nil
+}
+
+// check renews the standing refusal: next is what the next commit may take.
+func (g *diskGuard) check(next int64) *FullError {
+	var e *FullError
+	free, used := g.freeNow(false), g.used.Load()
+	switch {
+	case free < g.minFreeBytes+next:
+		e = &FullError{Reason: "disk_full", Detail: fmt.Sprintf(
+			"the file system of %s has %s free and weir keeps %s of it free; free some space or move the data directory",
+			g.dir, sizeText(free), sizeText(g.minFreeBytes))}
+	case used+next > g.maxBytes:
+		e = &FullError{Reason: "buffer_full", Detail: fmt.Sprintf(
+			"the buffer holds %s of at most %s; it empties as the upstream takes data, or raise buffer_max",
+			sizeText(used), sizeText(g.maxBytes))}
+	}
+	g.full.Store(e)
+	return e
+}
+
+// refuse records that a write found no room.
+func (g *diskGuard) refuse(detail string) *FullError {
+	e := &FullError{Reason: "disk_full", Detail: detail}
+	g.full.Store(e)
+	return e
+}
+
+// roomToFlush makes sure that closing a database with indexBytes in memory can
+// write its table, giving up the ballast if it must.
+func (g *diskGuard) roomToFlush(indexBytes int64) bool {
+	need := indexBytes + indexBytes/4 + flushMarginBytes
+	if g.freeNow(true) >= need {
+		return true
+	}
+	g.release()
+	return g.freeNow(true) >= need
+}
+
+// release gives up the ballast.
+func (g *diskGuard) release() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_ = os.Remove(g.ballastPath())
+	g.spent = true
+}
+
+// restore takes the ballast back if there is ample space.
+func (g *diskGuard) restore() {
+	free := g.freeNow(true)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.spent || free < g.minFreeBytes+2*g.ballastBytes {
+		return
+	}
+	f, err := os.OpenFile(g.ballastPath(), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return // tried again by the keeper's next round
+	}
+	err = errors.Join(f.Close(), preallocate(g.ballastPath(), g.ballastBytes))
+	if err != nil {
+		_ = os.Remove(g.ballastPath())
+		return
+	}
+	g.spent = false
+}
+
+// sizeText writes a byte count for people.
+func sizeText(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	default:
+		return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+	}
+}

@@ -1,0 +1,364 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	shelfSuffix = ".shelf"
+
+	// logStepBytes and indexStepBytes are how far ahead of the writes blocks
+	// are reserved: an idle weir holds little, a busy one seldom reserves.
+	logStepBytes   = 4 << 20
+	indexStepBytes = 1 << 20
+
+	// maxSegmentFrames bounds the index of one segment in memory.
+	maxSegmentFrames = 16384
+)
+
+// segment is one database of the queue with what this process knows of it.
+type segment struct {
+	*segmentState // guarded by Queue.mu
+
+	dir string
+
+	// Guarded by Queue.mu.
+	index     *segmentIndex // nil: not loaded
+	sealed    bool          // takes no more frames
+	pins      int           // users of store that must not find it closed
+	touched   time.Time     // last lease or settlement
+	diskBytes int64         // as last measured
+
+	// openMu serializes opening and closing of store; taken before Queue.mu,
+	// never while holding it. The committer alone writes the active segment's
+	// fields below.
+	openMu     sync.Mutex
+	store      store
+	writable   bool  // store was opened for writing and flushes when closed
+	indexBytes int64 // written to the memtable by this process
+	logBytes   int64 // written to the value log by this process
+	logRoom    int64 // value log bytes preallocated
+	indexRoom  int64 // write-ahead log bytes preallocated
+	journal    uint32
+
+	usage          atomic.Int32 // percent full, written by the committer
+	measuredClosed bool         // diskBytes is final; guarded by Queue.mu
+}
+
+// frameInfo is a frame of a loaded segment.
+type frameInfo struct {
+	lane     LaneID
+	state    frameState
+	place    Place
+	items    uint32
+	rawBytes uint32
+	bytes    uint32
+	atMS     int64
+}
+
+type frameState uint8
+
+const (
+	frameGone frameState = iota
+	frameReady
+	frameLeased
+	frameKept // at a place other than Pending
+)
+
+func (f *frameInfo) tally() tally {
+	return tally{frames: 1, items: int64(f.items), rawBytes: int64(f.rawBytes), bytes: int64(f.bytes), oldestMS: f.atMS}
+}
+
+// segmentIndex lists a loaded segment's frames by number, and per lane the
+// numbers that are ready, ascending.
+type segmentIndex struct {
+	frames []frameInfo
+	ready  map[LaneID][]uint32
+	leased int
+}
+
+func newSegmentIndex() *segmentIndex { return &segmentIndex{ready: map[LaneID][]uint32{}} }
+
+// put records frame seq, growing the list as needed.
+func (x *segmentIndex) put(seq uint32, f frameInfo) {
+	for uint32(len(x.frames)) <= seq {
+		x.frames = append(x.frames, frameInfo{})
+	}
+	x.frames[seq] = f
+	if f.state == frameReady {
+		x.makeReady(seq)
+	}
+}
+
+// makeReady puts a frame's number into its lane's ready list, in order.
+func (x *segmentIndex) makeReady(seq uint32) {
+	f := &x.frames[seq]
+	f.state = frameReady
+	list := x.ready[f.lane]
+	if n := len(list); n == 0 || list[n-1] < seq {
+		x.ready[f.lane] = append(list, seq)
+		return
+	}
+	at, found := slices.BinarySearch(list, seq)
+	if !found {
+		x.ready[f.lane] = slices.Insert(list, at, seq)
+	}
+}
+
+// dropReady takes a number out of its lane's ready list, wherever it stands.
+func (x *segmentIndex) dropReady(seq uint32) {
+	lane := x.frames[seq].lane
+	if at, found := slices.BinarySearch(x.ready[lane], seq); found {
+		x.ready[lane] = slices.Delete(x.ready[lane], at, at+1)
+	}
+}
+
+// settle takes a frame out of the index.
+func (x *segmentIndex) settle(seq uint32) {
+	if seq >= uint32(len(x.frames)) {
+		return
+	}
+	switch x.frames[seq].state {
+	case frameLeased:
+		x.leased--
+	case frameReady:
+		x.dropReady(seq)
+	}
+	x.frames[seq].state = frameGone
+}
+
+// place moves a frame to a place.
+func (x *segmentIndex) place(seq uint32, to Place) {
+	if seq >= uint32(len(x.frames)) {
+		return
+	}
+	f := &x.frames[seq]
+	if f.state == frameGone {
+		return
+	}
+	wasReady, wasLeased := f.state == frameReady, f.state == frameLeased
+	if wasLeased {
+		x.leased--
+	}
+	f.place = to
+	if to == Pending {
+		x.makeReady(seq)
+		return
+	}
+	if wasReady {
+		x.dropReady(seq)
+	}
+	f.state = frameKept
+}
+
+// release makes every frame at a place ready.
+func (x *segmentIndex) release(p Place) {
+	for seq := range x.frames {
+		if f := &x.frames[seq]; f.state == frameKept && f.place == p {
+			f.place = Pending
+			x.makeReady(uint32(seq))
+		}
+	}
+}
+
+// newSegment makes the runtime half of a segment.
+func (q *Queue) newSegment(st *segmentState) *segment {
+	return &segment{segmentState: st, dir: q.segmentDir(st.id, st.shelf), touched: q.cfg.now()}
+}
+
+func (q *Queue) segmentDir(id uint64, shelf bool) string {
+	name := fmt.Sprintf("%016x", id)
+	if shelf {
+		name += shelfSuffix
+	}
+	return filepath.Join(q.cfg.Dir, "segments", name)
+}
+
+// parseSegmentDir reads a directory name of segmentDir.
+func parseSegmentDir(name string) (id uint64, shelf, ok bool) {
+	base, shelf := strings.CutSuffix(name, shelfSuffix)
+	if len(base) != 16 {
+		return 0, false, false
+	}
+	if _, err := fmt.Sscanf(base, "%016x", &id); err != nil || fmt.Sprintf("%016x", id) != base {
+		return 0, false, false
+	}
+	return id, shelf, true
+}
+
+// createSegment makes a new, preallocated segment on disk. It returns an error
+// matching errNoSpace, and leaves nothing behind, when there is no room.
+func (q *Queue) createSegment(shelf bool) (*segment, error) {
+	// Creating a database touches a few pages through mmap before anything can
+	// be preallocated, so there must be room for those and the first steps.
+	if free := q.disk.freeNow(true); free < logStepBytes+3*indexStepBytes {
+		return nil, fmt.Errorf("create segment: %s free: %w", sizeText(free), errNoSpace)
+	}
+	q.mu.Lock()
+	id := q.st.nextSegment
+	q.st.nextSegment++
+	q.mu.Unlock()
+	s := q.newSegment(newSegmentState(id, shelf))
+	s.index = newSegmentIndex()
+	if err := q.initSegment(s); err != nil {
+		if s.store != nil {
+			_ = s.store.Close() // empty: nothing is flushed
+		}
+		_ = os.RemoveAll(s.dir)
+		return nil, fmt.Errorf("create segment %d: %w", id, err)
+	}
+	return s, nil
+}
+
+func (q *Queue) initSegment(s *segment) error {
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		if isNoSpace(err) {
+			return errors.Join(errNoSpace, err)
+		}
+		return err
+	}
+	st, err := q.cfg.open(s.dir, storeCreate, storeConfig{sync: !q.cfg.NoSync, logger: q.cfg.Logger})
+	if err != nil {
+		return err
+	}
+	s.store, s.writable = st, true
+	if err := s.reserve(1, 1); err != nil {
+		return err
+	}
+	// The files' names must be as durable as what is synced into them.
+	if err := syncDir(s.dir); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(s.dir))
+}
+
+// reserve makes sure that the next logNeed bytes of the value log and
+// indexNeed bytes of the write-ahead log have blocks on disk, with a step to
+// spare for settlements.
+func (s *segment) reserve(logNeed, indexNeed int64) error {
+	if want := s.logBytes + logNeed + 4096; want > s.logRoom {
+		room := roundUp(want, logStepBytes)
+		if err := preallocateAll(s.dir, "*.vlog", room); err != nil {
+			return err
+		}
+		s.logRoom = room
+	}
+	if want := s.indexBytes + indexNeed + indexStepBytes/2; want > s.indexRoom {
+		room := roundUp(want, indexStepBytes)
+		if err := preallocateAll(s.dir, "*.mem", room); err != nil {
+			return err
+		}
+		s.indexRoom = room
+	}
+	return nil
+}
+
+func preallocateAll(dir, pattern string, n int64) error {
+	paths, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil {
+		return fmt.Errorf("list %s: %w", pattern, err)
+	}
+	for _, p := range paths {
+		if err := preallocate(p, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func roundUp(n, step int64) int64 { return (n + step - 1) / step * step }
+
+// costs adds up what entries take of the value log and of the memtable.
+func costs(entries []entry) (logBytes, indexBytes int64) {
+	for _, e := range entries {
+		logBytes += e.logCost()
+		indexBytes += e.indexCost()
+	}
+	return logBytes, indexBytes
+}
+
+// wrote counts committed entries and returns their sum.
+func (s *segment) wrote(entries []entry) int64 {
+	logBytes, indexBytes := costs(entries)
+	s.logBytes += logBytes
+	s.indexBytes += indexBytes
+	return logBytes + indexBytes
+}
+
+// percentFull is the most used of the segment's bounds.
+func (s *segment) percentFull(segmentBytes int64) int32 {
+	return int32(max(100*s.logBytes/segmentBytes, 100*s.indexBytes/indexSealBytes, 100*int64(s.next)/maxSegmentFrames))
+}
+
+// full reports whether the segment should take no more frames.
+func (s *segment) full(segmentBytes int64) bool {
+	return s.percentFull(segmentBytes) >= 100
+}
+
+// acquireStore pins the segment's database, opening it if need be. The caller
+// calls releaseStore once for each nil error.
+func (q *Queue) acquireStore(s *segment) (store, error) {
+	s.openMu.Lock()
+	defer s.openMu.Unlock()
+	if s.store == nil {
+		st, writable, err := q.reopen(s.dir)
+		if err != nil {
+			return nil, err
+		}
+		s.store, s.writable = st, writable
+		if writable {
+			s.indexBytes = indexHardBytes // what a recovery may have to flush
+		}
+	}
+	q.mu.Lock()
+	s.pins++
+	s.touched = q.cfg.now()
+	q.mu.Unlock()
+	return s.store, nil
+}
+
+func (q *Queue) releaseStore(s *segment) {
+	q.mu.Lock()
+	s.pins--
+	q.mu.Unlock()
+}
+
+// reopen opens an existing segment for reading. One that was not closed
+// cleanly is recovered, which writes.
+func (q *Queue) reopen(dir string) (st store, writable bool, err error) {
+	cfg := storeConfig{sync: !q.cfg.NoSync, logger: q.cfg.Logger}
+	if clean, err := cleanlyClosed(dir); err != nil {
+		return nil, false, err
+	} else if clean {
+		if st, err := q.cfg.open(dir, storeRead, cfg); err == nil {
+			return st, false, nil
+		}
+	}
+	if !q.disk.roomToFlush(indexHardBytes) {
+		return nil, false, fmt.Errorf("recover segment %s: %w", filepath.Base(dir), errNoSpace)
+	}
+	st, err = q.cfg.open(dir, storeRecover, cfg)
+	if err != nil {
+		// A failing open repairs some damage on its way (badger#2207).
+		st, err = q.cfg.open(dir, storeRecover, cfg)
+	}
+	return st, true, err
+}
+
+// cleanlyClosed reports whether a segment's database was flushed and closed: a
+// write-ahead log is left only by a process that died.
+func cleanlyClosed(dir string) (bool, error) {
+	logs, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+	if err != nil {
+		return false, fmt.Errorf("list logs of %s: %w", dir, err)
+	}
+	return len(logs) == 0, nil
+}
