@@ -29,7 +29,7 @@ func (p Protocol) String() string {
 
 // TraceID identifies what LangSmith bills: a span's trace id, or the
 // trace id its langsmith.trace.id attribute names where it has one.
-type TraceID [16]byte
+type TraceID = [16]byte
 
 // Caller is what one request said about where its data belongs. Empty fields
 // mean the caller left the choice to weir's own configuration.
@@ -56,6 +56,10 @@ type Export struct {
 	// TraceIDs are the distinct trace ids in Payload, in any order. The sink
 	// keeps no reference after Accept returns.
 	TraceIDs []TraceID
+
+	// NamesProject is set when the data says itself which project it belongs
+	// to; weir's default project is then not put over it.
+	NamesProject bool
 }
 
 // Receipt is what a sink says about an export it has made durable.

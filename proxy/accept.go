@@ -1,0 +1,128 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"weir/queue"
+)
+
+// Acceptor is the Sink of a running weir: it decides an export's lane and
+// makes it durable. It may be used by any number of goroutines.
+type Acceptor struct {
+	q     *queue.Queue
+	vault *Vault
+
+	stopped atomic.Pointer[PressureError] // set: nothing is taken
+
+	mu    sync.RWMutex // guards lanes
+	lanes map[laneChoice]string
+}
+
+// laneChoice is what decides a lane.
+type laneChoice struct {
+	protocol     Protocol
+	caller       Caller
+	namesProject bool
+}
+
+// maxCachedLanes bounds the cache of decided lanes; callers choose its keys.
+const maxCachedLanes = 4096
+
+// Waits named to callers that are refused for now.
+const (
+	retryAfterFull  = 10 * time.Second
+	retryAfterBusy  = time.Second
+	retryAfterDrain = 5 * time.Second
+)
+
+// NewAcceptor returns a Sink that keeps exports in q and callers' keys in v.
+func NewAcceptor(q *queue.Queue, v *Vault) *Acceptor {
+	return &Acceptor{q: q, vault: v, lanes: map[laneChoice]string{}}
+}
+
+// Accept implements Sink.
+func (a *Acceptor) Accept(ctx context.Context, e *Export) (Receipt, error) {
+	if stopped := a.stopped.Load(); stopped != nil {
+		return Receipt{}, stopped
+	}
+	lane, err := a.lane(e)
+	if err != nil {
+		return Receipt{}, pressure(err)
+	}
+	err = a.q.Append(ctx, &queue.Export{Lane: lane, Payload: e.Payload, Items: e.Items, Traces: e.TraceIDs})
+	if err != nil {
+		return Receipt{}, pressure(err)
+	}
+	return Receipt{}, nil
+}
+
+// Stop refuses all further exports, naming the reason draining or stopping.
+// What Accept is working on is finished.
+func (a *Acceptor) Stop(reason string) {
+	a.stopped.Store(&PressureError{
+		Reason: reason, Detail: "weir is " + reason + " and takes no new data",
+		RetryAfter: retryAfterDrain, Unavailable: true,
+	})
+}
+
+// Stopped is the reason given to Stop, empty while exports are taken.
+func (a *Acceptor) Stopped() string {
+	if e := a.stopped.Load(); e != nil {
+		return e.Reason
+	}
+	return ""
+}
+
+// lane decides the export's lane, making the caller's key durable first, so
+// that no frame can outlive the key it needs.
+func (a *Acceptor) lane(e *Export) (string, error) {
+	choice := laneChoice{e.Protocol, e.Caller, e.NamesProject}
+	a.mu.RLock()
+	descriptor, ok := a.lanes[choice]
+	a.mu.RUnlock()
+	if ok {
+		return descriptor, nil
+	}
+	var fingerprint string
+	if key := e.Caller.APIKey; key != "" {
+		var err error
+		if fingerprint, err = a.vault.Keep(key); err != nil {
+			return "", err
+		}
+	}
+	descriptor = laneOf(e, fingerprint).descriptor()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.lanes) >= maxCachedLanes {
+		clear(a.lanes)
+	}
+	a.lanes[choice] = descriptor
+	return descriptor, nil
+}
+
+// pressure turns the queue's refusals into the sink's.
+func pressure(err error) error {
+	var full *queue.FullError
+	switch {
+	case errors.As(err, &full) && full.Reason == "busy":
+		return &PressureError{Reason: full.Reason, Detail: full.Detail, RetryAfter: retryAfterBusy}
+	case errors.As(err, &full):
+		return &PressureError{Reason: full.Reason, Detail: full.Detail, RetryAfter: retryAfterFull}
+	case errors.Is(err, queue.ErrTooManyNotes):
+		return &PressureError{Reason: "credentials", Detail: "too many different keys have data waiting", RetryAfter: retryAfterFull}
+	case errors.Is(err, queue.ErrTooLarge):
+		return &RejectError{Reason: "too_large", Detail: err.Error() + "; send smaller batches"}
+	case errors.Is(err, queue.ErrClosed):
+		return &PressureError{Reason: "stopping", Detail: "weir is stopping", RetryAfter: retryAfterDrain, Unavailable: true}
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	default:
+		// The disk failed under a commit: nothing is known to be durable.
+		return &PressureError{Reason: "disk_error", Detail: fmt.Sprintf("the data directory cannot be written: %v", err), RetryAfter: retryAfterFull}
+	}
+}

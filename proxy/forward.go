@@ -1,0 +1,417 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"weir/queue"
+)
+
+// ForwardConfig says how data is sent.
+type ForwardConfig struct {
+	// MaxRequestBytes bounds a request's payload before compression; one frame
+	// is sent whatever its size. Default 4 MiB.
+	MaxRequestBytes int64
+	// Linger is how long data waits to fill a request. Default 200 ms.
+	Linger time.Duration
+	// Concurrency is how many requests are under way at a time. Default 8.
+	Concurrency int
+	// Dividers cut payloads, by protocol; needed to isolate what is refused.
+	Dividers map[Protocol]Divider
+
+	Logger *slog.Logger
+	Now    func() time.Time // default time.Now
+}
+
+func (c *ForwardConfig) setDefaults() {
+	if c.MaxRequestBytes <= 0 {
+		c.MaxRequestBytes = 4 << 20
+	}
+	if c.Linger <= 0 {
+		c.Linger = 200 * time.Millisecond
+	}
+	if c.Concurrency <= 0 {
+		c.Concurrency = 8
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+}
+
+const (
+	// pollEvery bounds how often the lanes are looked at while data pours in.
+	pollEvery = 5 * time.Millisecond
+	// idleWait is how long the dispatcher sleeps when nothing is due.
+	idleWait = time.Minute
+	// newestEvery: of a lane with a backlog, every so many requests carry its
+	// newest data, so that new data does not wait for the backlog.
+	newestEvery = 4
+	// backlogRequests is what counts as a backlog.
+	backlogRequests = 4
+)
+
+// Forwarder sends what is pending. One goroutine, the dispatcher, leases from
+// the queue and starts a bounded number of sends; Close joins them all.
+type Forwarder struct {
+	cfg   ForwardConfig
+	q     *queue.Queue
+	up    Upstream
+	vault *Vault
+	waits *waits
+	cases *caseBook
+	m     *forwardMetrics
+
+	dest     atomic.Pointer[Destination]
+	draining atomic.Bool
+
+	slots chan struct{} // one token per send under way
+	freed chan struct{} // cap 1: a send ended, or something else changed
+	stop  context.CancelFunc
+	cut   context.CancelFunc // interrupts sends
+	sends sync.WaitGroup
+	loop  chan struct{} // closed when the dispatcher has ended
+
+	mu    sync.Mutex // guards lanes and lastDelivered
+	lanes map[queue.LaneID]*laneRun
+	// lastDelivered is when a request last came through.
+	lastDelivered time.Time
+}
+
+// laneRun is what this process knows of a lane's sending.
+type laneRun struct {
+	sending     int
+	turns       int   // leases so far
+	maxRawBytes int64 // smaller than configured after a 413; 0: as configured
+	delivered   int64
+	lastError   string
+	idleSince   time.Time
+	sendSince   time.Time
+}
+
+// NewForwarder returns a forwarder that has not started.
+func NewForwarder(q *queue.Queue, up Upstream, v *Vault, dest Destination, cfg ForwardConfig) *Forwarder {
+	cfg.setDefaults()
+	f := &Forwarder{
+		cfg: cfg, q: q, up: up, vault: v, waits: newWaits(q, cfg.Now), cases: newCaseBook(q),
+		m:     newForwardMetrics(),
+		slots: make(chan struct{}, cfg.Concurrency), freed: make(chan struct{}, 1),
+		loop: make(chan struct{}), lanes: map[queue.LaneID]*laneRun{},
+	}
+	f.dest.Store(&dest)
+	return f
+}
+
+// Start begins sending. Close ends it.
+func (f *Forwarder) Start() {
+	run, stop := context.WithCancel(context.Background())
+	send, cut := context.WithCancel(context.Background())
+	f.stop, f.cut = stop, cut
+	go func() {
+		defer close(f.loop)
+		f.dispatch(run, send)
+	}()
+}
+
+// Close stops starting sends, lets those under way finish until ctx is done,
+// and interrupts the rest, whose data stays pending. It returns how many it
+// interrupted.
+func (f *Forwarder) Close(ctx context.Context) (interrupted int) {
+	f.stop()
+	<-f.loop
+	done := make(chan struct{})
+	go func() {
+		f.sends.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		interrupted = len(f.slots)
+		f.cut()
+		<-done
+	}
+	f.cut()
+	return interrupted
+}
+
+// SetDestination replaces weir's own key, workspace and project. What waits
+// for them is tried at once.
+func (f *Forwarder) SetDestination(d Destination) {
+	f.dest.Store(&d)
+	f.Wake()
+}
+
+// Wake tries everything that waits at once.
+func (f *Forwarder) Wake() {
+	f.waits.wake()
+	f.poke()
+}
+
+func (f *Forwarder) poke() {
+	select {
+	case f.freed <- struct{}{}:
+	default:
+	}
+}
+
+// dispatch is the dispatcher: it starts sends for lanes that are due until run
+// is done. Sends run under the context send.
+func (f *Forwarder) dispatch(run, send context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for run.Err() == nil {
+		started := f.cfg.Now()
+		next := f.pass(run, send)
+		select {
+		case <-run.Done():
+			return
+		default:
+		}
+		timer.Reset(next)
+		select {
+		case <-run.Done():
+			return
+		case <-timer.C:
+		case <-f.freed:
+		case <-f.q.Changed():
+			// Commits come by the thousand; look at most every pollEvery.
+			if gap := pollEvery - f.cfg.Now().Sub(started); gap > 0 {
+				timer.Reset(gap)
+				select {
+				case <-run.Done():
+					return
+				case <-timer.C:
+				case <-f.freed:
+				}
+			}
+		}
+	}
+}
+
+// pass starts what is due, lanes in turn, and returns when to look again.
+func (f *Forwarder) pass(run, send context.Context) time.Duration {
+	next := idleWait
+	lanes := f.q.Lanes()
+	f.rotate(lanes)
+	for again := true; again && run.Err() == nil; {
+		again = false
+		for i := range lanes {
+			started, wait := f.tryLane(send, &lanes[i])
+			again = again || started
+			if wait > 0 {
+				next = min(next, wait)
+			}
+			if len(f.slots) == cap(f.slots) {
+				return next // a send that ends wakes the dispatcher
+			}
+		}
+	}
+	return next
+}
+
+// rotate orders the lanes so that the one served least comes first.
+func (f *Forwarder) rotate(lanes []queue.LaneStats) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	turns := func(l queue.LaneStats) int {
+		if r := f.lanes[l.ID]; r != nil {
+			return r.sending
+		}
+		return 0
+	}
+	slices.SortStableFunc(lanes, func(a, b queue.LaneStats) int { return cmp.Compare(turns(a), turns(b)) })
+}
+
+// tryLane starts one send for a lane if it is due. wait is when to look again
+// if it is not, 0 if a change will tell.
+func (f *Forwarder) tryLane(send context.Context, s *queue.LaneStats) (started bool, wait time.Duration) {
+	lane, err := parseLane(s.Descriptor)
+	if err != nil {
+		return false, 0
+	}
+	run := f.lane(s.ID)
+	if s.PendingFrames == 0 && !f.cases.mayRelease(s.ID) {
+		return false, 0
+	}
+	keys := []waitKey{upstreamWait, credentialWait(lane), laneWait(s.ID)}
+	ok, probe, until := f.waits.due(keys)
+	if !ok {
+		return false, untilOr(until, f.cfg.Now())
+	}
+	if s.PendingFrames == 0 {
+		f.releaseForProbe(s.ID)
+		return false, 0
+	}
+	if int64(s.LeasedFrames) >= s.PendingFrames {
+		return false, 0
+	}
+	maxRaw := f.requestBytes(run)
+	if age := f.cfg.Now().Sub(s.OldestAt); !probe && !f.draining.Load() && s.LeasedFrames == 0 &&
+		s.PendingRawBytes < maxRaw && age >= 0 && age < f.cfg.Linger {
+		return false, f.cfg.Linger - age
+	}
+	opts := queue.LeaseOptions{Lane: s.ID, MaxRawBytes: maxRaw}
+	if probe {
+		opts.MaxFrames = 1
+	} else if s.PendingRawBytes > backlogRequests*maxRaw && run.turns%newestEvery == newestEvery-1 {
+		opts.Newest = true
+	}
+	lease, err := f.q.Lease(opts)
+	if err != nil {
+		f.noteError(s.ID, err)
+		return false, retryBase
+	}
+	if lease == nil {
+		return false, 0
+	}
+	if probe {
+		f.waits.beginProbe(keys)
+	}
+	s.LeasedFrames += len(lease.Frames)
+	s.PendingRawBytes -= rawBytes(lease)
+	f.begin(run)
+	f.slots <- struct{}{}
+	f.sends.Go(func() {
+		defer func() {
+			f.end(run)
+			<-f.slots
+			f.poke()
+		}()
+		f.send(send, &sending{lane: lane, lease: lease, keys: keys, run: run, probe: probe})
+	})
+	return true, 0
+}
+
+func untilOr(until, now time.Time) time.Duration {
+	if until.IsZero() {
+		return 0
+	}
+	return max(until.Sub(now), time.Millisecond)
+}
+
+func rawBytes(l *queue.Lease) (n int64) {
+	for i := range l.Frames {
+		n += int64(l.Frames[i].RawBytes)
+	}
+	return n
+}
+
+// sending is one lease on its way.
+type sending struct {
+	lane  Lane
+	lease *queue.Lease
+	keys  []waitKey
+	run   *laneRun
+	probe bool
+	began time.Time
+}
+
+// send sends a lease and settles it by the outcome.
+func (f *Forwarder) send(ctx context.Context, s *sending) {
+	if s.probe {
+		defer f.waits.endProbe(s.keys)
+	}
+	s.began = f.cfg.Now()
+	req, err := f.request(s)
+	if err != nil {
+		s.lease.Return()
+		f.waits.failed(credentialWait(s.lane), &Outcome{
+			Kind: Refused, Reason: "credential_unreadable", Scope: ScopeCredential, Exchange: Exchange{Error: err.Error()},
+		}, s.began)
+		return
+	}
+	for i := range s.lease.Frames {
+		req.Parts = append(req.Parts, partOf(&s.lease.Frames[i]))
+		req.Items += s.lease.Frames[i].Items
+	}
+	out := f.up.Send(ctx, req)
+	f.m.count(&out, req.Items)
+	if err := f.settle(ctx, s, req, &out); err != nil {
+		f.noteError(s.lease.Lane, err)
+	}
+}
+
+// request is an empty request of the lane, with its credentials resolved.
+func (f *Forwarder) request(s *sending) (*Request, error) {
+	dest := f.dest.Load()
+	r := &Request{
+		Protocol:  s.lane.Protocol,
+		Workspace: resolve(s.lane.Workspace, refWorkspace, dest.Workspace),
+		Project:   resolve(s.lane.Project, refProject, dest.Project),
+	}
+	if s.lane.Credential == refKey {
+		r.APIKey = dest.APIKey
+		return r, nil
+	}
+	key, err := f.vault.Key(s.lane.Credential)
+	if err != nil {
+		return nil, fmt.Errorf("send data of lane %d: %w: restore the sealing key file of the data directory", s.lease.Lane, err)
+	}
+	r.APIKey = key
+	return r, nil
+}
+
+func partOf(fr *queue.Frame) Part {
+	return Part{Payload: fr.Payload, Zstd: fr.Zstd, RawBytes: fr.RawBytes}
+}
+
+// lane returns the run of a lane.
+func (f *Forwarder) lane(id queue.LaneID) *laneRun {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r := f.lanes[id]
+	if r == nil {
+		r = &laneRun{idleSince: f.cfg.Now()}
+		f.lanes[id] = r
+	}
+	return r
+}
+
+func (f *Forwarder) begin(r *laneRun) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.sending == 0 {
+		r.sendSince = f.cfg.Now()
+	}
+	r.sending++
+	r.turns++
+}
+
+func (f *Forwarder) end(r *laneRun) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r.sending--
+	r.idleSince = f.cfg.Now()
+}
+
+func (f *Forwarder) noteError(id queue.LaneID, err error) {
+	if errors.Is(err, queue.ErrClosed) {
+		return
+	}
+	r := f.lane(id)
+	f.mu.Lock()
+	r.lastError = err.Error()
+	f.mu.Unlock()
+	f.m.storeErrors.Inc()
+	f.cfg.Logger.Error("the buffer could not be read or settled; it is tried again", "lane", id, "error", err)
+}
+
+// requestBytes is how large the lane's requests may be.
+func (f *Forwarder) requestBytes(r *laneRun) int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if r.maxRawBytes > 0 {
+		return min(r.maxRawBytes, f.cfg.MaxRequestBytes)
+	}
+	return f.cfg.MaxRequestBytes
+}

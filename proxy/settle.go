@@ -1,0 +1,187 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"weir/queue"
+)
+
+// Divider cuts payloads of one protocol between items. It may be used by any
+// number of goroutines.
+type Divider interface {
+	// Slice returns a message with items [from, to) of payload, and the trace
+	// ids in it. Items are numbered in the order they stand.
+	Slice(payload []byte, from, to int) (Piece, error)
+}
+
+// Piece is part of a payload, a message of its own.
+type Piece struct {
+	Payload []byte
+	Items   int
+	Traces  []TraceID
+}
+
+// settle does what the outcome says: the one switch over the four outcomes.
+// It always ends the lease.
+func (f *Forwarder) settle(ctx context.Context, s *sending, req *Request, out *Outcome) error {
+	switch out.Kind {
+	case Delivered:
+		return f.settleDelivered(s, out)
+	case Retry:
+		s.lease.Return()
+		f.failed(s, out)
+		return nil
+	case Refused:
+		return f.settleRefused(ctx, s, req, out)
+	case Interrupted:
+		s.lease.Return()
+		return nil
+	default:
+		s.lease.Return()
+		return fmt.Errorf("upstream returned outcome %d: no such outcome", out.Kind)
+	}
+}
+
+func (f *Forwarder) settleDelivered(s *sending, out *Outcome) error {
+	lane := s.lease.Lane
+	items := 0
+	settlements := make([]queue.Settlement, len(s.lease.Frames))
+	for i := range s.lease.Frames {
+		items += s.lease.Frames[i].Items
+		settlements[i] = queue.Settlement{Frame: i, Result: queue.ResultDelivered}
+	}
+	if err := s.lease.Settle(settlements...); err != nil {
+		return fmt.Errorf("settle delivered data: %w", err)
+	}
+	f.cameThrough(s, lane, items)
+	if out.Reason != "" && out.Reason != "ok" {
+		f.cfg.Logger.Warn("the upstream took a request with a remark", "lane", lane, "reason", out.Reason, "body", clip(out.Exchange.Body, 200))
+	}
+	return nil
+}
+
+// cameThrough ends the waits that a success disproves and releases what was
+// quarantined for a cause that is gone.
+func (f *Forwarder) cameThrough(s *sending, lane queue.LaneID, items int) {
+	now := f.cfg.Now()
+	f.mu.Lock()
+	f.lastDelivered = now
+	s.run.delivered += int64(items)
+	s.run.lastError = ""
+	if s.run.maxRawBytes > 0 { // grow back slowly after a 413
+		s.run.maxRawBytes += s.run.maxRawBytes / 16
+	}
+	f.mu.Unlock()
+	f.waits.succeeded(s.keys)
+	for _, id := range f.cases.healed(lane) {
+		if err := f.q.Release(id); err != nil {
+			f.noteError(lane, err)
+			continue
+		}
+		f.cfg.Logger.Info("the upstream takes this lane's data again; its quarantine is released", "lane", lane, "case", id)
+	}
+}
+
+// failed begins the wait of whatever refused.
+func (f *Forwarder) failed(s *sending, out *Outcome) {
+	key := laneWait(s.lease.Lane)
+	switch out.Scope {
+	case ScopeUpstream:
+		key = upstreamWait
+	case ScopeCredential:
+		key = credentialWait(s.lane)
+	}
+	f.mu.Lock()
+	s.run.lastError = sentence(out)
+	f.mu.Unlock()
+	_, already := f.waits.get(key)
+	f.waits.failed(key, out, s.began)
+	if w, ok := f.waits.get(key); ok && !already {
+		f.cfg.Logger.Warn("the upstream does not take data; it stays on disk and is tried again",
+			"reason", out.Reason, "detail", sentence(out), "scope", out.Scope.String(), "next", w.Until)
+	}
+}
+
+// settleRefused quarantines what is refused, after isolating it where only
+// part of the request can be guilty.
+func (f *Forwarder) settleRefused(ctx context.Context, s *sending, req *Request, out *Outcome) error {
+	divider := f.cfg.Dividers[s.lane.Protocol]
+	switch {
+	case out.Refusal == RefusedSize && req.Items > 1 && divider != nil:
+		return f.settleTooLarge(s, req, divider)
+	case out.Refusal == RefusedContent && req.Items > 1 && divider != nil:
+		return f.bisect(ctx, s, req, out, divider)
+	case out.Refusal == RefusedSize || out.Refusal == RefusedContent:
+		return f.quarantine(s, out, false)
+	default:
+		err := f.quarantine(s, out, true)
+		f.failed(s, out)
+		return err
+	}
+}
+
+// settleTooLarge makes smaller requests of a lane whose request was too large:
+// fewer frames, and if it was one frame already, that frame in two halves.
+func (f *Forwarder) settleTooLarge(s *sending, req *Request, d Divider) error {
+	if n := len(s.lease.Frames); n > 1 {
+		f.mu.Lock()
+		s.run.maxRawBytes = max(rawBytes(s.lease)/2, 1)
+		f.mu.Unlock()
+		s.lease.Return()
+		return nil
+	}
+	raw, err := plain(req.Parts[0])
+	if err != nil {
+		s.lease.Return()
+		return err
+	}
+	var parts []queue.Part
+	for _, cut := range [][2]int{{0, req.Items / 2}, {req.Items / 2, req.Items}} {
+		p, err := d.Slice(raw, cut[0], cut[1])
+		if err != nil {
+			s.lease.Return()
+			return fmt.Errorf("halve a frame that is too large: %w", err)
+		}
+		parts = append(parts, queue.Part{Payload: p.Payload, Items: p.Items, Traces: p.Traces})
+	}
+	if err := s.lease.Settle(queue.Settlement{Result: queue.ResultReplaced, Parts: parts}); err != nil {
+		return fmt.Errorf("halve a frame that is too large: %w", err)
+	}
+	return nil
+}
+
+// quarantine moves the whole lease into the lane's case for the refusal. heals
+// says that the case is released as soon as a request of the lane comes
+// through. Without room to keep more, the data stays pending and the lane waits.
+func (f *Forwarder) quarantine(s *sending, out *Outcome, heals bool) error {
+	place, err := f.cases.open(s.lease.Lane, out, heals)
+	if err != nil {
+		s.lease.Return()
+		f.failed(s, &Outcome{Kind: Refused, Reason: out.Reason, Scope: ScopeLane, Exchange: out.Exchange})
+		if errors.Is(err, queue.ErrKeptFull) {
+			return nil
+		}
+		return err
+	}
+	settlements := make([]queue.Settlement, len(s.lease.Frames))
+	items := 0
+	for i := range s.lease.Frames {
+		items += s.lease.Frames[i].Items
+		settlements[i] = queue.Settlement{Frame: i, Result: queue.ResultKept, Place: place}
+	}
+	lane := s.lease.Lane
+	err = s.lease.Settle(settlements...)
+	if errors.Is(err, queue.ErrKeptFull) {
+		f.failed(s, &Outcome{Kind: Refused, Reason: "quarantine_full", Scope: ScopeLane, Exchange: out.Exchange})
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("quarantine refused data: %w", err)
+	}
+	f.m.quarantined.Add(float64(items))
+	f.cfg.Logger.Warn("the upstream refused data; it is kept in quarantine",
+		"lane", lane, "case", place, "items", items, "reason", out.Reason, "detail", sentence(out))
+	return nil
+}

@@ -1,0 +1,172 @@
+package proxy
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"weir/queue"
+)
+
+// LaneState is what a lane is doing.
+type LaneState uint8
+
+// The states of a lane.
+const (
+	LaneIdle    LaneState = iota + 1 // nothing is pending
+	LaneSending                      // data is on its way, or about to be
+	LaneWaiting                      // the next attempt is due later
+	LaneParked                       // refused; probed now and then
+)
+
+// Status is a consistent picture of the pipeline.
+type Status struct {
+	Queue         queue.Stats
+	Lanes         []LaneStatus
+	Cases         []CaseStatus
+	UpstreamURL   string
+	LastDelivered time.Time // zero: nothing yet in this process
+	UpstreamWait  *Wait     // set while everything waits
+	Stopped       string    // why no new data is taken; empty: it is
+	Problems      []string  // what needs a person
+}
+
+// Wait is a pause in force.
+type Wait struct {
+	Reason string
+	Detail string
+	Since  time.Time
+	Until  time.Time
+}
+
+// LaneStatus is one lane for people.
+type LaneStatus struct {
+	queue.LaneStats
+	Lane        Lane
+	Credential  string // hint of the key in use, or "none"
+	Workspace   string
+	Project     string
+	State       LaneState
+	Reason      string
+	Since       time.Time
+	NextAttempt time.Time // zero: not waiting
+	Delivered   int64     // items, in this process
+	LastError   string
+}
+
+// CaseStatus is one case for people.
+type CaseStatus struct {
+	queue.Case
+	Refusal Refusal
+}
+
+// Status reports the pipeline's state. a may be nil.
+func (f *Forwarder) Status(a *Acceptor) Status {
+	s := Status{Queue: f.q.Stats(), UpstreamURL: f.dest.Load().UpstreamURL}
+	f.mu.Lock()
+	s.LastDelivered = f.lastDelivered
+	f.mu.Unlock()
+	if a != nil {
+		s.Stopped = a.Stopped()
+	}
+	if w, ok := f.waits.get(upstreamWait); ok {
+		s.UpstreamWait = &Wait{w.Reason, w.Detail, w.Since, w.Until}
+	}
+	for i := range s.Queue.Lanes {
+		s.Lanes = append(s.Lanes, f.laneStatus(s.Queue.Lanes[i]))
+	}
+	for _, c := range f.q.Cases() {
+		cs := CaseStatus{Case: c}
+		if json.Unmarshal(c.Data, &cs.Refusal) != nil {
+			cs.Refusal.Reason = "unknown"
+		}
+		if c.Frames > 0 {
+			s.Cases = append(s.Cases, cs)
+		}
+	}
+	s.Problems = f.problems(&s)
+	return s
+}
+
+func (f *Forwarder) laneStatus(q queue.LaneStats) LaneStatus {
+	s := LaneStatus{LaneStats: q}
+	lane, err := parseLane(q.Descriptor)
+	if err != nil {
+		s.State, s.LastError = LaneParked, err.Error()
+		return s
+	}
+	dest := f.dest.Load()
+	s.Lane = lane
+	s.Workspace = resolve(lane.Workspace, refWorkspace, dest.Workspace)
+	s.Project = resolve(lane.Project, refProject, dest.Project)
+	s.Credential = f.credentialHint(lane, dest)
+	f.mu.Lock()
+	if run := f.lanes[q.ID]; run != nil {
+		s.Delivered, s.LastError = run.delivered, run.lastError
+		s.State, s.Since = LaneIdle, run.idleSince
+		if run.sending > 0 {
+			s.State, s.Since = LaneSending, run.sendSince
+		}
+	}
+	f.mu.Unlock()
+	if s.State != LaneSending && q.PendingFrames > 0 {
+		s.State = LaneSending
+	} else if s.State == 0 {
+		s.State = LaneIdle
+	}
+	for _, k := range []waitKey{upstreamWait, credentialWait(lane), laneWait(q.ID)} {
+		w, ok := f.waits.get(k)
+		if !ok || (q.PendingFrames == 0 && !f.cases.mayRelease(q.ID)) {
+			continue
+		}
+		s.State, s.Reason, s.Since = LaneWaiting, w.Reason, w.Since
+		if w.Refused {
+			s.State = LaneParked
+		}
+		if w.Until.After(s.NextAttempt) {
+			s.NextAttempt = w.Until
+		}
+		if s.LastError == "" {
+			s.LastError = w.Detail
+		}
+	}
+	return s
+}
+
+func (f *Forwarder) credentialHint(l Lane, dest *Destination) string {
+	key := dest.APIKey
+	if l.Credential != refKey {
+		var err error
+		if key, err = f.vault.Key(l.Credential); err != nil {
+			return "unreadable"
+		}
+	}
+	if key == "" {
+		return "none"
+	}
+	return KeyHint(key)
+}
+
+// problems says in sentences what needs a person.
+func (f *Forwarder) problems(s *Status) []string {
+	out := append([]string(nil), s.Queue.Reports...)
+	if r := s.Queue.Refusing; r != nil {
+		out = append(out, "New data is refused ("+r.Reason+"): "+r.Detail+".")
+	}
+	for i := range s.Lanes {
+		l := &s.Lanes[i]
+		if l.State == LaneParked {
+			out = append(out, fmt.Sprintf("Lane %d is refused by the upstream (%s) since %s: %s",
+				l.ID, l.Reason, l.Since.UTC().Format(time.RFC3339), l.LastError))
+		}
+		if l.PendingItems > 0 && l.Lane.Credential == refKey && f.dest.Load().APIKey == "" {
+			out = append(out, fmt.Sprintf("Lane %d has %d items and no key: set LANGSMITH_API_KEY and restart or reload weir.", l.ID, l.PendingItems))
+		}
+	}
+	for i := range s.Cases {
+		if c := &s.Cases[i]; !c.Refusal.Heals {
+			out = append(out, fmt.Sprintf("Case %d holds %d items that the upstream refused (%s).", c.Place, c.Items, c.Refusal.Reason))
+		}
+	}
+	return out
+}

@@ -1,0 +1,230 @@
+package proxy
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"weir/queue"
+)
+
+// Pauses between attempts. Outages are retried for as long as it takes; what a
+// person must mend is probed less often.
+const (
+	retryFloor = 200 * time.Millisecond
+	retryBase  = time.Second
+	retryCap   = time.Minute
+	probeBase  = 2 * time.Second // refused access: short bursts of 403 heal by themselves
+	probeCap   = 5 * time.Minute
+	waitNotes  = "wait/"
+)
+
+// wait is a pause before the next attempt, owned by whatever refused: the
+// upstream, a credential, or a lane. It is kept as a note of the queue, so a
+// restart waits on.
+type wait struct {
+	Scope   string    `json:"scope"` // upstream, credential, lane
+	Reason  string    `json:"reason"`
+	Detail  string    `json:"detail,omitempty"` // a sentence, redacted
+	Refused bool      `json:"refused,omitempty"`
+	Since   time.Time `json:"since"`
+	Until   time.Time `json:"until"`
+	Attempt int       `json:"attempt"`
+
+	renewed time.Time // when it was last extended by a failure
+	probing bool      // a single request is under way to see whether it is over
+}
+
+// waitKey names the owner of a wait.
+type waitKey string
+
+const upstreamWait waitKey = "upstream"
+
+func credentialWait(l Lane) waitKey { return waitKey("credential/" + l.Credential + "/" + l.Workspace) }
+func laneWait(id queue.LaneID) waitKey {
+	return waitKey(fmt.Sprintf("lane/%d", id))
+}
+
+// waits holds the waits in force. Its methods may be called from any number
+// of goroutines.
+type waits struct {
+	q   *queue.Queue
+	now func() time.Time
+
+	mu sync.Mutex // guards m and the waits in it
+	m  map[waitKey]*wait
+}
+
+func newWaits(q *queue.Queue, now func() time.Time) *waits {
+	w := &waits{q: q, now: now, m: map[waitKey]*wait{}}
+	for name, b := range q.Notes(waitNotes) {
+		var one wait
+		if json.Unmarshal(b, &one) != nil {
+			continue // of a later version: begin without it
+		}
+		if limit := now().Add(maxServerWait); one.Until.After(limit) {
+			one.Until = limit // the clock was set back
+		}
+		w.m[waitKey(name[len(waitNotes):])] = &one
+	}
+	return w
+}
+
+// maxServerWait bounds any wait, whatever a server or a stepped clock says.
+const maxServerWait = 35 * 24 * time.Hour
+
+// due reports whether requests under the keys may go now; if not, until when
+// they wait (zero while a probe decides). With probe, one request may go to
+// see whether the wait is over.
+func (w *waits) due(keys []waitKey) (ok, probe bool, until time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.now()
+	for _, k := range keys {
+		one := w.m[k]
+		switch {
+		case one == nil:
+		case one.probing:
+			return false, false, time.Time{}
+		case one.Until.After(now):
+			if one.Until.After(until) {
+				until = one.Until
+			}
+		default:
+			probe = true
+		}
+	}
+	if !until.IsZero() {
+		return false, false, until
+	}
+	return true, probe, time.Time{}
+}
+
+// beginProbe marks the waits that have run out as being probed.
+func (w *waits) beginProbe(keys []waitKey) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, k := range keys {
+		if one := w.m[k]; one != nil {
+			one.probing = true
+		}
+	}
+}
+
+// endProbe lets the waits that a probe has not settled be probed again.
+func (w *waits) endProbe(keys []waitKey) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, k := range keys {
+		if one := w.m[k]; one != nil {
+			one.probing = false
+		}
+	}
+}
+
+// failed begins or extends a wait because of a request started at began. Of
+// several requests that met the same trouble at once, only the first counts.
+func (w *waits) failed(k waitKey, o *Outcome, began time.Time) {
+	w.mu.Lock()
+	now := w.now()
+	one := w.m[k]
+	if one != nil && one.renewed.After(began) {
+		w.mu.Unlock()
+		return
+	}
+	if one == nil {
+		one = &wait{Since: now}
+		w.m[k] = one
+	}
+	one.Scope, one.Reason, one.Detail = o.Scope.String(), o.Reason, sentence(o)
+	one.Refused = o.Kind == Refused
+	one.renewed, one.probing = now, false
+	one.Until = now.Add(pause(one, o, rand.Float64()))
+	one.Attempt++
+	note, err := json.Marshal(one)
+	w.mu.Unlock()
+	if err == nil {
+		// A wait that cannot be written is still waited out by this process.
+		_ = w.q.SetNote(waitNotes+string(k), note)
+	}
+}
+
+// pause is how long to wait after one more failure: the server's own wait with
+// a little jitter on top, or exponential backoff with full jitter.
+func pause(one *wait, o *Outcome, random float64) time.Duration {
+	if o.Kind == Retry && o.RetryAfter > 0 {
+		return o.RetryAfter + time.Duration(random*float64(min(o.RetryAfter/10, 10*time.Second)))
+	}
+	base, limit := retryBase, retryCap
+	if o.Kind == Refused {
+		base, limit = probeBase, probeCap
+	}
+	d := limit
+	if one.Attempt < 16 {
+		d = min(limit, base<<one.Attempt)
+	}
+	return max(retryFloor, time.Duration(random*float64(d)))
+}
+
+// succeeded ends the waits under the keys: a request came through.
+func (w *waits) succeeded(keys []waitKey) {
+	w.mu.Lock()
+	var ended []waitKey
+	for _, k := range keys {
+		if w.m[k] != nil {
+			delete(w.m, k)
+			ended = append(ended, k)
+		}
+	}
+	w.mu.Unlock()
+	for _, k := range ended {
+		_ = w.q.SetNote(waitNotes+string(k), nil) // a stale note costs one early probe
+	}
+}
+
+// get returns the wait under a key.
+func (w *waits) get(k waitKey) (wait, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if one := w.m[k]; one != nil {
+		return *one, true
+	}
+	return wait{}, false
+}
+
+// wake makes every wait due now.
+func (w *waits) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, one := range w.m {
+		one.Until = time.Time{}
+	}
+}
+
+// sentence says what happened, for status and logs.
+func sentence(o *Outcome) string {
+	x := &o.Exchange
+	switch {
+	case x.Error != "":
+		return x.Error
+	case x.Status != 0 && x.Body != "":
+		return fmt.Sprintf("HTTP %d: %s", x.Status, clip(x.Body, 200))
+	case x.Status != 0:
+		return fmt.Sprintf("HTTP %d", x.Status)
+	default:
+		return o.Reason
+	}
+}
+
+// clip cuts s to n bytes, at a character's edge.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && s[n]&0xC0 == 0x80 {
+		n--
+	}
+	return s[:n] + "…"
+}
