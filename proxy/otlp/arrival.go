@@ -1,0 +1,89 @@
+package otlp
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/tap"
+
+	"weir/proxy"
+)
+
+// arrivals is how long a request may take to arrive over gRPC. grpc-go has no
+// such limit of its own: a sender that stops half way through a message would
+// hold a goroutine and what it sent so far for as long as the connection lives.
+type arrivals time.Duration
+
+// arrival is the context of a call that has begun to arrive. It ends when its
+// time is up before complete is called, and grpc-go then answers
+// DEADLINE_EXCEEDED, which senders retry.
+type arrival struct {
+	context.Context // canceled by late, and by the stream's end
+
+	cancel  context.CancelFunc
+	timer   *time.Timer
+	unwatch func() bool
+	late    atomic.Bool
+
+	// What the metadata says. It is read here because grpc-go shows it here
+	// as it is, and a handler only a copy of all of it.
+	caller    proxy.Caller
+	callerErr error
+}
+
+// begin is a tap.ServerInHandle. It runs on the goroutine that reads the
+// connection, so it must not wait for anything.
+func (d arrivals) begin(ctx context.Context, info *tap.Info) (context.Context, error) {
+	if info.FullMethodName != exportMethod {
+		return ctx, nil // streams may live long
+	}
+	a := &arrival{}
+	a.caller, a.callerErr = callerOfMetadata(info.Header)
+	a.Context, a.cancel = context.WithCancel(ctx)
+	a.timer = time.AfterFunc(time.Duration(d), a.expire)
+	// A stream that ends before its message is complete may never reach a
+	// handler; its timer would keep it in memory.
+	a.unwatch = context.AfterFunc(ctx, a.stop)
+	return a, nil
+}
+
+func (a *arrival) stop() { a.timer.Stop() }
+
+func (a *arrival) expire() {
+	a.late.Store(true)
+	a.cancel()
+}
+
+// complete ends the limit: the message is there.
+func (a *arrival) complete() {
+	a.timer.Stop()
+	a.unwatch()
+}
+
+// Err implements context.Context. The error decides the code that grpc-go
+// answers with.
+func (a *arrival) Err() error {
+	err := a.Context.Err()
+	if err != nil && a.late.Load() {
+		return context.DeadlineExceeded
+	}
+	return err
+}
+
+type arrivalKey struct{}
+
+// Value implements context.Context.
+func (a *arrival) Value(key any) any {
+	if key == (arrivalKey{}) {
+		return a
+	}
+	return a.Context.Value(key)
+}
+
+// arrivalOf returns the arrival that ctx belongs to, nil if the server was not
+// made with ServerOptions.
+func arrivalOf(ctx context.Context) *arrival {
+	a, _ := ctx.Value(arrivalKey{}).(*arrival)
+	return a
+}

@@ -1,0 +1,289 @@
+package otlp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"weir/proxy"
+)
+
+// Media types of OTLP/HTTP.
+const (
+	mediaProtobuf = "application/x-protobuf"
+	mediaJSON     = "application/json"
+)
+
+// tracePaths are where exports are taken: OTLP's own path, LangSmith's, the
+// one of a self-hosted LangSmith, and what exporters make of them. Python's
+// LangSmith SDK posts to the bare /otel (LangSmith docs: trace-with-
+// opentelemetry; langsmith-sdk, otel client).
+var tracePaths = map[string]bool{
+	"/v1/traces":             true,
+	"/otel/v1/traces":        true,
+	"/otel":                  true,
+	"/api/v1/otel/v1/traces": true,
+	"/api/otel/v1/traces":    true,
+}
+
+// IsTracePath tells whether HTTP takes exports at a path, doubled and trailing
+// slashes aside.
+func IsTracePath(path string) bool { return tracePaths[tidy(path)] }
+
+// HTTP returns the handler of OTLP/HTTP. Anything but a POST to one of the
+// trace paths is answered 404 or 405. The server that runs it should have had
+// SetLimits.
+func (h *Handler) HTTP() http.Handler { return http.HandlerFunc(h.serveHTTP) }
+
+// tidy takes doubled and trailing slashes out of a path. Nothing else is
+// cleaned: no client sends dots by mistake.
+func tidy(path string) string {
+	if strings.Contains(path, "//") || (len(path) > 1 && strings.HasSuffix(path, "/")) {
+		return "/" + strings.Join(strings.FieldsFunc(path, func(r rune) bool { return r == '/' }), "/")
+	}
+	return path
+}
+
+// post is one HTTP request under way.
+type post struct {
+	intake
+	h       *Handler
+	w       http.ResponseWriter
+	r       *http.Request
+	origin  origin
+	json    bool   // the answer is JSON
+	body    []byte // decompressed; belongs to a pool
+	charged int64  // bytes taken from the gate
+}
+
+var posts = sync.Pool{New: func() any { return new(post) }}
+
+func (h *Handler) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	p := posts.Get().(*post) //nolint:forcetypeassert,errcheck // the pool holds nothing else
+	p.h, p.w, p.r = h, w, r
+	defer p.end()
+	if err := p.route(); err != nil {
+		p.refuse(err)
+		return
+	}
+	caller, err := callerOf(r.Header.Get)
+	if err != nil {
+		p.refuse(err)
+		return
+	}
+	if err := p.receive(); err != nil {
+		p.refuse(err)
+		return
+	}
+	p.keep(caller)
+}
+
+func (p *post) end() {
+	p.h.gate.release(p.charged)
+	putBuffer(p.body)
+	p.intake.release()
+	*p = post{intake: p.intake}
+	posts.Put(p)
+}
+
+// route decides from the request's head whether it can be an export at all,
+// and how its body is to be read.
+func (p *post) route() error {
+	media, _, mediaErr := mime.ParseMediaType(p.r.Header.Get("Content-Type"))
+	p.origin.transport = transportHTTPProtobuf
+	if media == mediaJSON {
+		p.origin.transport = transportHTTPJSON
+	}
+	p.json = media != mediaProtobuf // who did not send protobuf reads JSON rather
+	compression, known := encodingOf(p.r.Header.Get("Content-Encoding"))
+	if len(p.r.Header.Values("Content-Encoding")) > 1 {
+		compression, known = encodingOther, false
+	}
+	p.origin.encoding = compression
+
+	switch {
+	case !tracePaths[tidy(p.r.URL.Path)]:
+		return &refusalError{refuse(verdictPath, reasonPath, "nothing is served at this path; traces go to /v1/traces")}
+	case p.r.Method != http.MethodPost:
+		p.w.Header().Set("Allow", http.MethodPost)
+		return &refusalError{refuse(verdictMethod, reasonMethod, "method %s is not allowed here, use POST", clip(p.r.Method))}
+	case mediaErr != nil || (media != mediaProtobuf && media != mediaJSON):
+		p.w.Header().Set("Accept-Post", mediaProtobuf+", "+mediaJSON)
+		return &refusalError{refuse(verdictUnsupported, reasonMediaType, "content type %q is not supported, want %s or %s",
+			clip(p.r.Header.Get("Content-Type")), mediaProtobuf, mediaJSON)}
+	case !known:
+		p.w.Header().Set("Accept-Encoding", "gzip, zstd, identity")
+		return &refusalError{refuse(verdictUnsupported, reasonEncoding, "content encoding %q is not supported, want gzip, zstd or identity",
+			clip(strings.Join(p.r.Header.Values("Content-Encoding"), ", ")))}
+	case p.r.ContentLength > p.h.cfg.MaxWireBytes:
+		return p.tooLarge("the body has %d bytes, %d are allowed; lower the exporter's batch size", p.r.ContentLength, p.h.cfg.MaxWireBytes)
+	case !p.h.gate.hasRoom(max(p.r.ContentLength, 1)):
+		return p.h.gate.pressure()
+	}
+	return nil
+}
+
+func (p *post) tooLarge(format string, args ...any) error {
+	return &refusalError{refuse(verdictTooLarge, reasonTooLarge, format, args...)}
+}
+
+// receive reads the body, within limits of size and time, into p.body.
+func (p *post) receive() error {
+	control := http.NewResponseController(p.w)
+	// A server that cannot set deadlines (a recorder in tests, a wrapper) has
+	// bodies that cannot be slow either, or limits of its own.
+	if err := control.SetReadDeadline(time.Now().Add(p.h.cfg.ReceiveTimeout)); err == nil {
+		// The deadline must not outlast the body: it would end the request
+		// while the disk is waited for.
+		defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	}
+	wire := &countingReader{r: http.MaxBytesReader(p.w, p.r.Body, p.h.cfg.MaxWireBytes)}
+	err := p.read(wire)
+	p.h.metrics.wire[p.origin.transport].Add(float64(wire.n))
+	if err == nil {
+		return nil
+	}
+	var (
+		tooLong *http.MaxBytesError
+		refusal *refusalError
+		timeout interface{ Timeout() bool }
+	)
+	switch {
+	case errors.As(err, &refusal):
+		return err
+	case errors.As(err, &tooLong):
+		return p.tooLarge("the body has more than %d bytes; lower the exporter's batch size", tooLong.Limit)
+	case errors.As(wire.err, &timeout) && timeout.Timeout():
+		p.w.Header().Set("Connection", "close")
+		return &refusalError{refuse(verdictSlow, reasonSlow, "the body did not arrive within %s", p.h.cfg.ReceiveTimeout)}
+	case p.r.Context().Err() != nil:
+		return context.Canceled
+	case wire.err != nil && !errors.Is(wire.err, io.EOF):
+		return &refusalError{refuse(verdictMalformed, reasonMalformed, "read the body: %v", wire.err)}
+	default:
+		return &refusalError{refuse(verdictMalformed, reasonBadCompression, "decompress the body (%s): %v", p.origin.encoding, err)}
+	}
+}
+
+// read decompresses wire into p.body, charging memory before it is used.
+func (p *post) read(wire io.Reader) error {
+	body, err := decode(p.origin.encoding, wire)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = body.Close() }() // only gives a decoder back
+	limit := int(p.h.cfg.MaxMessageBytes)
+	expected := 64 << 10
+	if p.origin.encoding == encodingIdentity && p.r.ContentLength >= 0 {
+		expected = int(min(p.r.ContentLength+1, maxRetainedBuffer)) // +1: room to meet the end in
+	}
+	if err := p.grow(min(expected, limit+1)); err != nil {
+		return err
+	}
+	for {
+		if len(p.body) == cap(p.body) {
+			if err := p.grow(min(2*cap(p.body), limit+1)); err != nil {
+				return err
+			}
+		}
+		n, err := body.Read(p.body[len(p.body):cap(p.body)])
+		p.body = p.body[:len(p.body)+n]
+		switch {
+		case len(p.body) > limit:
+			return p.tooLarge("the body has more than %d bytes when decompressed; lower the exporter's batch size", limit)
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// grow gives p.body a capacity of size bytes or somewhat more.
+func (p *post) grow(size int) error {
+	if err := p.charge(size - int(p.charged)); err != nil {
+		return err
+	}
+	larger := append(getBuffer(size), p.body...)
+	putBuffer(p.body)
+	p.body = larger
+	return nil
+}
+
+func (p *post) charge(n int) error {
+	if n <= 0 {
+		return nil
+	}
+	if !p.h.gate.acquire(int64(n)) {
+		return &refusalError{refusalOf(p.h.gate.pressure())}
+	}
+	p.charged += int64(n)
+	return nil
+}
+
+// keep checks the message, makes it durable and answers.
+func (p *post) keep(caller proxy.Caller) {
+	began := time.Now()
+	payload := p.body
+	if p.origin.transport == transportHTTPJSON {
+		// The binary form is smaller than the text, except in theory.
+		if err := p.charge(len(p.body)); err != nil {
+			p.refuse(err)
+			return
+		}
+		binary, err := appendJSON(getBuffer(len(p.body)), p.body)
+		defer putBuffer(binary)
+		if err != nil {
+			p.refuse(err)
+			return
+		}
+		payload = binary
+	}
+	receipt, err := p.h.admit(p.r.Context(), &p.intake, caller, payload)
+	if err != nil {
+		p.refuse(err)
+		return
+	}
+	p.h.metrics.took(p.origin, p.summary.Spans, len(p.body), began)
+	p.reply(receipt)
+}
+
+// buffers holds bodies' buffers of up to maxRetainedBuffer bytes.
+var buffers sync.Pool
+
+// getBuffer returns an empty buffer with a capacity of at least size.
+func getBuffer(size int) []byte {
+	if size <= maxRetainedBuffer {
+		if b, ok := buffers.Get().(*[]byte); ok && cap(*b) >= size {
+			return (*b)[:0]
+		}
+	}
+	return make([]byte, 0, size)
+}
+
+func putBuffer(b []byte) {
+	if cap(b) >= 1<<10 && cap(b) <= maxRetainedBuffer {
+		buffers.Put(&b)
+	}
+}
+
+// countingReader counts what is read and remembers why reading ended.
+type countingReader struct {
+	r   io.Reader
+	n   int64
+	err error
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	if err != nil {
+		c.err = err
+	}
+	return n, err
+}
