@@ -1,0 +1,134 @@
+package upstream
+
+import (
+	"encoding/json"
+	"net/url"
+	"regexp"
+	"strings"
+)
+
+const (
+	// hidden stands for the part of a secret that is not shown.
+	hidden = "…"
+
+	// minHintedKey is the shortest key of which some characters are shown:
+	// of a shorter one the seven that KeyHint shows would be most of it.
+	minHintedKey = 16
+
+	// minRedactedKey is the shortest key that is searched for in texts. What
+	// is shorter is a typing error, no secret, and would tear holes into
+	// every message that happens to contain those letters.
+	minRedactedKey = 4
+
+	// minRedactedPrefix is the shortest beginning of a key that is hidden
+	// where a text was cut off inside the key: one more than KeyHint shows.
+	minRedactedPrefix = 6
+
+	// keyHead and keyTail are how many characters of a key may be shown.
+	keyHead, keyTail = 5, 2
+)
+
+// KeyHint returns what may be shown of an API key: its first five and last two
+// characters ("lsv2_…ab"), enough to tell two keys apart and too little to use.
+// Keys too short for that are hidden whole ("…"); no key gives the empty string.
+func KeyHint(key string) string {
+	if key == "" {
+		return ""
+	}
+	runes := []rune(key)
+	if len(runes) < minHintedKey {
+		return hidden
+	}
+	return string(runes[:keyHead]) + hidden + string(runes[len(runes)-keyTail:])
+}
+
+// anyKey matches whatever has the shape of a LangSmith key, for a server may
+// echo one that is not the request's (LangSmith docs: create-account-api-key;
+// ls__ is the form retired in 2024).
+var anyKey = regexp.MustCompile(`(lsv2_(?:pt|sk)_|ls__)[0-9A-Za-z_]{6,}`)
+
+// redactor removes one request's key, and whatever else looks like a key, from
+// texts that other people wrote. The zero value only does the latter.
+type redactor struct {
+	key      string
+	hint     string
+	spelling []string // the key as it is and as URLs and JSON write it
+}
+
+// newRedactor returns the redactor for a request sent with key.
+func newRedactor(key string) redactor {
+	r := redactor{key: key, hint: KeyHint(key)}
+	if len(key) < minRedactedKey {
+		return r
+	}
+	r.spelling = append(r.spelling, key)
+	add := func(s string) {
+		if s != key && s != "" {
+			r.spelling = append(r.spelling, s)
+		}
+	}
+	add(url.QueryEscape(key))
+	add(url.PathEscape(key))
+	if quoted, err := json.Marshal(key); err == nil {
+		add(strings.Trim(string(quoted), `"`))
+	}
+	return r
+}
+
+// text returns s without the key: each occurrence becomes the key's hint.
+// A beginning of the key at the end of s counts as an occurrence, because
+// texts get cut.
+func (r redactor) text(s string) string {
+	if len(r.key) >= minRedactedKey {
+		for _, spelling := range r.spelling {
+			s = strings.ReplaceAll(s, spelling, r.hint)
+		}
+		for n := min(len(r.key)-1, len(s)); n >= minRedactedPrefix; n-- {
+			if strings.HasSuffix(s, r.key[:n]) {
+				s = s[:len(s)-n] + r.hint
+				break
+			}
+		}
+		if strings.Contains(s, r.key) {
+			// Only a key made of its own hint gets here. Say nothing then.
+			return hidden
+		}
+	}
+	return anyKey.ReplaceAllString(s, "${1}"+hidden)
+}
+
+// clean returns s fit to be kept and shown: without the key, printable, and at
+// most maxBytes long.
+func (r redactor) clean(s string, maxBytes int) string {
+	// Again after printable, whose replacements could in theory complete a key.
+	return cut(r.text(printable(r.text(s), maxBytes)), maxBytes)
+}
+
+// printable returns s as text that is safe to keep as JSON and to show on a
+// terminal: valid UTF-8 without control characters other than tab and line
+// breaks, cut to at most maxBytes.
+func printable(s string, maxBytes int) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Map(func(c rune) rune {
+		switch {
+		case c == '\t', c == '\n', c == '\r':
+			return c
+		case c < 0x20, c >= 0x7f && c < 0xa0:
+			return '\uFFFD'
+		default:
+			return c
+		}
+	}, s)
+	return cut(s, maxBytes)
+}
+
+// cut shortens s to at most maxBytes without splitting a character.
+func cut(s string, maxBytes int) string {
+	if len(s) <= maxBytes {
+		return s
+	}
+	for maxBytes > 0 && s[maxBytes]&0xc0 == 0x80 {
+		maxBytes--
+	}
+	return s[:maxBytes]
+}

@@ -1,0 +1,87 @@
+package upstream
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"weir/proxy"
+)
+
+// metrics are the client's metrics. One exchange counts once; a send that
+// falls back to another encoding is two exchanges.
+type metrics struct {
+	requests *prometheus.CounterVec
+	wire     *prometheus.CounterVec
+	raw      *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	rejected prometheus.Counter
+	inFlight prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_upstream_requests_total",
+			Help: "Exchanges with the upstream by outcome (delivered, retry, refused, interrupted) and reason.",
+		}, []string{"outcome", "reason"}),
+		wire: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_upstream_sent_bytes_total",
+			Help: "Request body bytes given to the connection, as encoded.",
+		}, []string{"encoding"}),
+		raw: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_upstream_delivered_raw_bytes_total",
+			Help: "Uncompressed bytes of the requests that were delivered.",
+		}, []string{"encoding"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "weir_upstream_request_duration_seconds",
+			Help:    "Time of an exchange with the upstream, encoding the body included.",
+			Buckets: []float64{0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120},
+		}, []string{"outcome"}),
+		rejected: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "weir_upstream_rejected_spans_total",
+			Help: "Spans the upstream said it rejected in requests it took (OTLP partial success).",
+		}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "weir_upstream_requests_in_flight",
+			Help: "Exchanges with the upstream under way.",
+		}),
+	}
+	if reg == nil {
+		return m, nil
+	}
+	err := errors.Join(register(reg, &m.requests), register(reg, &m.wire), register(reg, &m.raw),
+		register(reg, &m.duration), register(reg, &m.rejected), register(reg, &m.inFlight))
+	if err != nil {
+		return nil, fmt.Errorf("register upstream metrics: %w", err)
+	}
+	return m, nil
+}
+
+// register registers *c, or makes *c the collector that an earlier client
+// registered, so that counters go on over a reload.
+func register[C prometheus.Collector](reg prometheus.Registerer, c *C) error {
+	err := reg.Register(*c)
+	var already prometheus.AlreadyRegisteredError
+	if !errors.As(err, &already) {
+		return err
+	}
+	existing, ok := already.ExistingCollector.(C)
+	if !ok {
+		return err
+	}
+	*c = existing
+	return nil
+}
+
+// observe counts one exchange that ended in out.
+func (m *metrics) observe(out *proxy.Outcome, e Encoding, rawBytes int64) {
+	kind := out.Kind.String()
+	m.requests.WithLabelValues(kind, out.Reason).Inc()
+	m.duration.WithLabelValues(kind).Observe(out.Exchange.Elapsed.Seconds())
+	m.wire.WithLabelValues(string(e)).Add(float64(out.Exchange.SentBytes))
+	if out.Kind == proxy.Delivered {
+		m.raw.WithLabelValues(string(e)).Add(float64(rawBytes))
+	}
+}
