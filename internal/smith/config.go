@@ -1,0 +1,275 @@
+package smith
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Defaults for the zero values of [Config].
+const (
+	// DefaultMaxBodyBytes is what LangSmith's self-hosted front end takes
+	// (LangSmith helm chart: client_max_body_size 25M).
+	DefaultMaxBodyBytes = 25 << 20
+	// DefaultMaxRawBytes bounds a body after decompression. The service's own
+	// bound is not published.
+	DefaultMaxRawBytes = 100 << 20
+	// DefaultRetainBytes is how much received payload is kept for Spans.
+	DefaultRetainBytes = 256 << 20
+	// DefaultTenant is the workspace of a key that names none.
+	DefaultTenant = "00000000-0000-4000-8000-000000000001"
+)
+
+// Config says how a [Server] behaves. The zero value takes any key, keeps what
+// it receives (up to DefaultRetainBytes) and never fails on purpose.
+type Config struct {
+	// Keys are the keys that exist. Empty: any key is taken.
+	Keys map[string]Key
+	// AllowAnyKey takes keys that Keys does not list, too, as if each were a
+	// personal key of DefaultTenant.
+	AllowAnyKey bool
+
+	// Switches choose between behaviours nobody has seen the service decide.
+	Switches Switches
+
+	// Chaos fails requests at random from the start; see SetChaos.
+	Chaos Chaos
+	// Seed makes chaos repeatable: the same requests in the same order fare
+	// the same. 0 is a seed like any other.
+	Seed uint64
+
+	// Keep is how much is remembered of what arrives.
+	Keep Keep
+	// RetainBytes bounds the payload bytes kept under KeepSpans; beyond it the
+	// oldest requests are forgotten and counted in Stats.Forgotten. 0 means
+	// DefaultRetainBytes, a negative value none.
+	RetainBytes int64
+
+	// MaxBodyBytes bounds a request body as sent; beyond it the answer is
+	// nginx's 413 page. 0 means DefaultMaxBodyBytes.
+	MaxBodyBytes int64
+	// MaxRawBytes bounds a body after decompression. 0 means DefaultMaxRawBytes.
+	MaxRawBytes int64
+
+	// Now is the clock behind arrival times, the Date header and the
+	// start-time window; nil is time.Now.
+	Now func() time.Time
+
+	// Control serves the control API below /__smith/. It has no access
+	// control of its own: switch it on only on a loopback listener.
+	Control bool
+}
+
+// Key is what LangSmith knows about an API key.
+type Key struct {
+	// Tenant is the id of the workspace the key belongs to, a UUID; used where
+	// a request names none. Empty: DefaultTenant.
+	Tenant string `json:"tenant,omitempty"`
+	// Workspaces are further workspaces that X-Tenant-Id may name. An
+	// org-scoped key with none listed reaches every workspace.
+	Workspaces []string `json:"workspaces,omitempty"`
+	// OrgScoped keys are refused unless the request names its workspace
+	// (LangSmith docs: organization-scoped service keys).
+	OrgScoped bool `json:"org_scoped,omitempty"`
+	// ReadOnly keys may read, but not send traces.
+	ReadOnly bool `json:"read_only,omitempty"`
+	// Bearer marks an OAuth token, taken as "Authorization: Bearer" only; an
+	// API key in that header is refused with 401.
+	Bearer bool `json:"bearer,omitempty"`
+}
+
+// Validate reports the first id of k that is not a UUID, as all of LangSmith's
+// are.
+func (k Key) Validate() error {
+	for _, id := range append([]string{k.Tenant}, k.Workspaces...) {
+		if id != "" && !isUUID(id) {
+			return fmt.Errorf("workspace %q is not a UUID, such as %s", id, DefaultTenant)
+		}
+	}
+	return nil
+}
+
+// Keep is how much a server remembers of what it receives.
+type Keep uint8
+
+// What to keep, by rising thrift.
+const (
+	// KeepSpans keeps payloads (bounded by RetainBytes) and every id.
+	KeepSpans Keep = iota
+	// KeepIDs keeps ids, so that traces and duplicates are still counted, and
+	// no payload. It costs about 60 bytes of memory per distinct span.
+	KeepIDs
+	// KeepCounts keeps running totals alone and looks no deeper into a payload
+	// than it must to count its spans. Meant as the far end of a benchmark.
+	KeepCounts
+)
+
+var keepNames = []string{"spans", "ids", "counts"}
+
+// String returns the name that UnmarshalText takes.
+func (k Keep) String() string { return enumName(keepNames, k) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (k Keep) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText takes spans, ids or counts.
+func (k *Keep) UnmarshalText(text []byte) error { return parseEnum("keep", keepNames, text, k) }
+
+// Switches decide what nobody could verify against the live service. The zero
+// value of each is the kindest possibility.
+type Switches struct {
+	// OTLPZstd is what becomes of zstd-compressed OTLP.
+	OTLPZstd Treatment `json:"otlp_zstd"`
+	// OTLPJSON is what becomes of OTLP in JSON.
+	OTLPJSON Treatment `json:"otlp_json"`
+	// OTLPMalformed is the answer to a body that does not decode.
+	OTLPMalformed Malformed `json:"otlp_malformed"`
+	// OTLPWindow is whether a span that started more than 24 hours from now
+	// fails its whole request, as it does on the runs API (LangSmith data
+	// migration tool, PR 152).
+	OTLPWindow Window `json:"otlp_window"`
+	// OTLPProject is which of the Langsmith-Project header and a span's own
+	// attribute names its project where both do.
+	OTLPProject ProjectSource `json:"otlp_project"`
+	// OTLPBarePath also takes OTLP at /otel, where the Python SDK's
+	// OpenTelemetry mode sends it (LangSmith SDK: _otel_client.py).
+	OTLPBarePath bool `json:"otlp_bare_path"`
+}
+
+// Treatment is what becomes of a body in a given encoding or format.
+type Treatment uint8
+
+// The treatments.
+const (
+	// Taken: decoded and kept.
+	Taken Treatment = iota
+	// Unsupported: answered 415.
+	Unsupported
+	// Lost: answered 200, then gone without a word.
+	Lost
+)
+
+var treatmentNames = []string{"taken", "415", "lost"}
+
+// String returns the name that UnmarshalText takes.
+func (t Treatment) String() string { return enumName(treatmentNames, t) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (t Treatment) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
+
+// UnmarshalText takes taken, 415 or lost.
+func (t *Treatment) UnmarshalText(text []byte) error {
+	return parseEnum("treatment", treatmentNames, text, t)
+}
+
+// Malformed is the answer to OTLP that does not decode.
+type Malformed uint8
+
+// The answers to malformed OTLP.
+const (
+	// Malformed400 answers 400.
+	Malformed400 Malformed = iota
+	// MalformedLost answers 200, as a service that looks only later would.
+	MalformedLost
+)
+
+var malformedNames = []string{"400", "lost"}
+
+// String returns the name that UnmarshalText takes.
+func (m Malformed) String() string { return enumName(malformedNames, m) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (m Malformed) MarshalText() ([]byte, error) { return []byte(m.String()), nil }
+
+// UnmarshalText takes 400 or lost.
+func (m *Malformed) UnmarshalText(text []byte) error {
+	return parseEnum("malformed", malformedNames, text, m)
+}
+
+// Window is how OTLP start times far from now are met.
+type Window uint8
+
+// The possibilities of the start-time window.
+const (
+	// WindowOff takes every start time.
+	WindowOff Window = iota
+	// Window400 refuses the whole request with 400.
+	Window400
+	// Window422 refuses the whole request with 422.
+	Window422
+)
+
+var windowNames = []string{"off", "400", "422"}
+
+// String returns the name that UnmarshalText takes.
+func (w Window) String() string { return enumName(windowNames, w) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (w Window) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
+
+// UnmarshalText takes off, 400 or 422.
+func (w *Window) UnmarshalText(text []byte) error { return parseEnum("window", windowNames, text, w) }
+
+// ProjectSource is what names a span's project where two things do.
+type ProjectSource uint8
+
+// The sources of a project's name.
+const (
+	// HeaderFirst lets the Langsmith-Project header win, as LangChain's own
+	// collector-proxy does.
+	HeaderFirst ProjectSource = iota
+	// AttributeFirst lets the span's langsmith.trace.session_name win.
+	AttributeFirst
+)
+
+var projectNames = []string{"header", "attribute"}
+
+// String returns the name that UnmarshalText takes.
+func (p ProjectSource) String() string { return enumName(projectNames, p) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (p ProjectSource) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
+// UnmarshalText takes header or attribute.
+func (p *ProjectSource) UnmarshalText(text []byte) error {
+	return parseEnum("project source", projectNames, text, p)
+}
+
+// enumName names a value, or says that it is none of the known ones.
+func enumName[E ~uint8](names []string, v E) string {
+	if int(v) < len(names) {
+		return names[v]
+	}
+	return fmt.Sprintf("unknown(%d)", uint8(v))
+}
+
+// parseEnum sets dst to the value that text names.
+func parseEnum[E ~uint8](what string, names []string, text []byte, dst *E) error {
+	for i, name := range names {
+		if strings.EqualFold(name, string(text)) {
+			*dst = E(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("%s %q is not known; use one of %s", what, text, strings.Join(names, ", "))
+}
+
+// withDefaults returns c with its zero values filled in.
+func (c Config) withDefaults() Config {
+	if c.MaxBodyBytes <= 0 {
+		c.MaxBodyBytes = DefaultMaxBodyBytes
+	}
+	if c.MaxRawBytes <= 0 {
+		c.MaxRawBytes = DefaultMaxRawBytes
+	}
+	if c.RetainBytes == 0 {
+		c.RetainBytes = DefaultRetainBytes
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if len(c.Keys) == 0 {
+		c.AllowAnyKey = true
+	}
+	return c
+}

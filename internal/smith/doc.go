@@ -1,0 +1,29 @@
+// Package smith is a look-alike of LangSmith's trace ingestion: close enough
+// to the real service that a client cannot tell them apart by what it needs,
+// and scriptable where the real one only fails by accident.
+//
+// It answers the paths a forwarder uses: POST /otel/v1/traces, GET /info,
+// GET /sessions and GET /workspaces/current/usage_limits, each also below /api
+// and /api/v1. Keys, workspaces, compression and the literal error bodies
+// follow LangSmith's documentation, its SDKs' sources and bodies that people
+// have published. Whatever nobody could check against the live service is a
+// field of [Switches], so that a test can run under each possibility; answers
+// that are a guess say so where they are defined.
+//
+// Three differences are deliberate. What is taken is visible at once, where the
+// service answers first and processes later. Ids that the service may quietly
+// tolerate (a wrong length, all zero) are refused as malformed, because a
+// forwarder that sends them has a bug. And nothing is ever billed.
+//
+// A [Server] is an http.Handler for httptest, or serves a listener itself:
+//
+//	s := smith.New(smith.Config{})
+//	defer s.Close()
+//	s.Script(smith.GatewayRate.Fault().Times(2), smith.HTML502.Fault())
+//	ts := httptest.NewServer(s)
+//	...
+//	err := s.WaitSpans(ctx, 100)
+//
+// Keys are kept in memory to tell senders apart; everything that prints or
+// serves one shows its first five and last two characters.
+package smith

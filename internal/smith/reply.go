@@ -1,0 +1,94 @@
+package smith
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+// reply is an answer before it is written, so that a fault can replace it,
+// pace it or cut it off.
+type reply struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// family is which of LangSmith's two services answers. They word the same
+// error differently: the newer Go one says {"error": ...} and ends the line,
+// the Python one says {"detail": ...}.
+type family uint8
+
+const (
+	familyGo family = iota
+	familyPython
+)
+
+const (
+	contentJSON     = "application/json"
+	contentProtobuf = "application/x-protobuf"
+	contentHTML     = "text/html"
+)
+
+// Bodies that people have published, letter for letter.
+const (
+	bodyUnauthorized   = `{"error":"Unauthorized"}` + "\n"
+	bodyLegacyKey      = `{"error":"Unauthorized: Using outdated v1 api key. Please use v2 api key."}` + "\n"
+	bodyBadWorkspaceID = `{"detail":"UUID header value was not a valid UUID"}`
+	bodyForbidden      = `{"error":"Forbidden"}` + "\n"
+	bodyNoPlan         = `{"error":"Forbidden - no plan found"}` + "\n"
+	bodyMonthlyQuota   = `{"error":"Too many requests: tenant exceeded usage limits: Monthly unique traces usage limit exceeded"}` + "\n"
+	bodyMonthlyOld     = `{"detail":"Monthly unique traces usage limit exceeded"}`
+	bodyUserLimit      = `{"error":"usage limit monthly_longlived_traces of 5000 exceeded"}` + "\n"
+	bodyThrottled      = `{"detail":"Too many requests"}`
+	bodyNotFound       = `{"detail":"Not Found"}`
+
+	// The sentence of both is published; which service pairs it with the code
+	// word as "error" and "message" is read from the SDKs' handling of it.
+	bodyOrgScopedGo = `{"error":"org_scoped_key_requires_workspace","message":"This API key is org-scoped and ` +
+		`requires workspace specification. Please provide 'X-Tenant-ID' header."}` + "\n"
+	bodyOrgScopedPython = `{"detail":"This API key is org-scoped and requires workspace specification. ` +
+		`Please provide 'X-Tenant-ID' header."}`
+)
+
+// Pages of the nginx in front of the service.
+const (
+	page413 = "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>\r\n" +
+		"<center><h1>413 Request Entity Too Large</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+	page405 = "<html>\r\n<head><title>405 Not Allowed</title></head>\r\n<body>\r\n" +
+		"<center><h1>405 Not Allowed</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+	page502 = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n" +
+		"<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+)
+
+// literal answers with a body that is already encoded as JSON.
+func literal(status int, body string) reply {
+	return reply{status: status, header: http.Header{"Content-Type": {contentJSON}}, body: []byte(body)}
+}
+
+// page answers like nginx, which closes the connection after an error.
+func page(status int, html string) reply {
+	return reply{
+		status: status,
+		header: http.Header{"Content-Type": {contentHTML}, "Server": {"nginx"}, "Connection": {"close"}},
+		body:   []byte(html),
+	}
+}
+
+// failure words an error the way the family's service does.
+func (f family) failure(status int, text string) reply {
+	if f == familyPython {
+		body, _ := json.Marshal(map[string]string{"detail": text})
+		return literal(status, string(body))
+	}
+	body, _ := json.Marshal(map[string]string{"error": text})
+	return literal(status, string(body)+"\n")
+}
+
+// jsonReply answers 200 with v.
+func jsonReply(v any) reply {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return familyGo.failure(http.StatusInternalServerError, err.Error())
+	}
+	return literal(http.StatusOK, string(body))
+}

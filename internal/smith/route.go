@@ -1,0 +1,178 @@
+package smith
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// endpoint is one path of the service.
+type endpoint struct {
+	path   string // below the prefix, as faults match it
+	method string
+	family family
+	open   bool // needs no key
+	ingest bool // takes traces
+	bare   bool // exists only under Switches.OTLPBarePath
+	handle func(*Server, *request, caller) reply
+}
+
+// endpoints are the paths that exist (LangSmith helm chart and SDK sources).
+var endpoints = []endpoint{
+	{path: "/otel/v1/traces", method: http.MethodPost, ingest: true, handle: (*Server).otlp},
+	{path: "/otel", method: http.MethodPost, ingest: true, bare: true, handle: (*Server).otlp},
+	{path: "/info", method: http.MethodGet, open: true, handle: (*Server).info},
+	{path: "/sessions", method: http.MethodGet, family: familyPython, handle: (*Server).sessions},
+	{
+		path: "/workspaces/current/usage_limits", method: http.MethodGet, family: familyPython,
+		handle: (*Server).usageLimits,
+	},
+}
+
+// goRoots are the first path elements that LangSmith's Go service owns
+// (LangSmith helm chart: frontend config map). All else is the Python one's.
+var goRoots = []string{"/otel", "/runs", "/info"}
+
+// route finds the endpoint of a cleaned path. Where there is none the result
+// still has the path and the family that answers 404.
+func route(path string) endpoint {
+	for _, prefix := range []string{"/api/v1", "/api"} {
+		// Once only: a doubled /api/v1 is a 404 at the service, too.
+		if rest, ok := strings.CutPrefix(path, prefix); ok && strings.HasPrefix(rest, "/") {
+			path = rest
+			break
+		}
+	}
+	for _, e := range endpoints {
+		if e.path == path {
+			return e
+		}
+	}
+	e := endpoint{path: path, family: familyPython}
+	for _, root := range goRoots {
+		if path == root || strings.HasPrefix(path, root+"/") {
+			e.family = familyGo
+		}
+	}
+	return e
+}
+
+// clean removes doubled and trailing slashes, which the service's front end
+// does not mind.
+func clean(path string) string {
+	if !strings.Contains(path, "//") && (path == "/" || !strings.HasSuffix(path, "/")) && path != "" {
+		return path
+	}
+	parts := strings.FieldsFunc(path, func(r rune) bool { return r == '/' })
+	return "/" + strings.Join(parts, "/")
+}
+
+// notFound is the 404 of the endpoint's family. The Python form is published;
+// the Go form is our guess.
+func (e endpoint) notFound() reply {
+	if e.family == familyPython {
+		return literal(http.StatusNotFound, bodyNotFound)
+	}
+	return e.family.failure(http.StatusNotFound, "Not Found")
+}
+
+// info answers GET /info with the service's published defaults (LangSmith API
+// reference: get server info), compression flags on as in the cloud.
+func (s *Server) info(*request, caller) reply {
+	return jsonReply(map[string]any{
+		"version":                 "0.16.14",
+		"git_sha":                 "",
+		"license_expiration_time": nil,
+		"batch_ingest_config": map[string]any{
+			"use_multipart_endpoint":    true,
+			"scale_up_qsize_trigger":    1000,
+			"scale_up_nthreads_limit":   16,
+			"scale_down_nempty_trigger": 4,
+			"size_limit":                100,
+			"size_limit_bytes":          20 << 20,
+		},
+		"instance_flags": map[string]any{
+			"zstd_compression_enabled": true,
+			"gzip_body_enabled":        true,
+		},
+	})
+}
+
+// sessions answers GET /sessions, which the SDKs read with limit=1 to learn
+// the tenant of their key (LangSmith SDK: client.py). Every workspace has a
+// project named default.
+func (s *Server) sessions(r *request, from caller) reply {
+	limit, ok := queryInt(r, "limit", 100)
+	if !ok || limit < 1 || limit > 100 {
+		return familyPython.failure(http.StatusUnprocessableEntity, "limit must be between 1 and 100")
+	}
+	offset, ok := queryInt(r, "offset", 0)
+	if !ok || offset < 0 {
+		return familyPython.failure(http.StatusUnprocessableEntity, "offset must not be negative")
+	}
+	type session struct {
+		ID        string    `json:"id"`
+		TenantID  string    `json:"tenant_id"`
+		Name      string    `json:"name"`
+		StartTime time.Time `json:"start_time"`
+	}
+	list := []session{}
+	for i, name := range s.store.projectsOf(from.tenant) {
+		if i < offset {
+			continue
+		}
+		if len(list) == limit {
+			break
+		}
+		list = append(list, session{
+			ID: projectID(from.tenant, name), TenantID: from.tenant, Name: name,
+			StartTime: time.Unix(0, 0).UTC(),
+		})
+	}
+	return jsonReply(list)
+}
+
+// usageLimits answers GET /workspaces/current/usage_limits: nothing is refused
+// (LangSmith API reference: usage limits info).
+func (s *Server) usageLimits(*request, caller) reply {
+	return jsonReply(map[string]any{
+		"in_reject_set": false, "usage_limit_type": nil, "tenant_limit": nil,
+	})
+}
+
+// queryInt reads a number from the query, or def where it is absent.
+func queryInt(r *request, name string, def int) (int, bool) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return def, true
+	}
+	n, err := strconv.Atoi(text)
+	return n, err == nil
+}
+
+// projectID makes up a stable UUID for a project.
+func projectID(tenant, name string) string {
+	sum := sha256.Sum256([]byte(tenant + "/" + name))
+	sum[6] = sum[6]&0x0f | 0x80 // version 8: made up by its maker
+	sum[8] = sum[8]&0x3f | 0x80
+	h := hex.EncodeToString(sum[:16])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}
+
+// parseUUID reads 32 hex digits, with or without hyphens.
+func parseUUID(s string) (id [16]byte, ok bool) {
+	if len(s) == 36 {
+		if s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+			return id, false
+		}
+		s = s[:8] + s[9:13] + s[14:18] + s[19:23] + s[24:]
+	}
+	if len(s) != 32 {
+		return id, false
+	}
+	_, err := hex.Decode(id[:], []byte(s))
+	return id, err == nil
+}
