@@ -1,0 +1,88 @@
+package main
+
+import (
+	"log/slog"
+	"time"
+)
+
+// settings is the whole configuration of a weir, parsed and bounded. Fields
+// stand in the order of the table that fills them.
+type settings struct {
+	// Where weir listens.
+	GRPCAddr    listenAddr // OTLP over gRPC
+	HTTPAddr    listenAddr // OTLP over HTTP
+	AdminAddr   listenAddr // administration, health, metrics
+	MetricsAddr listenAddr // health and metrics alone
+
+	// What LangSmith is told, where the caller says nothing itself.
+	Upstream  string // base URL without a trailing slash
+	APIKey    secret
+	Project   string
+	Workspace string
+
+	// The buffer on disk.
+	DataDir            string // absolute
+	BufferMaxBytes     int64
+	BufferMinFreeBytes int64
+	Sync               bool // false: acknowledged before it is synced
+
+	// How data is sent.
+	OTLPEncoding   string // auto, zstd, gzip or identity
+	RequestTimeout time.Duration
+	CAFile         string // absolute, or empty
+	Forward        forwardSettings
+
+	Limits limitSettings
+
+	// Who may use the listeners.
+	AdminToken     secret
+	InsecureIngest bool
+	CORS           []string // origins, scheme://host[:port], null or *
+	AllowedHosts   []string // host names or addresses, without port
+
+	LogLevel        slog.Level
+	LogFormat       string // text or json
+	ShutdownTimeout time.Duration
+
+	// warnings are sentences about settings that were taken but deserve a
+	// look; the command that runs weir logs them.
+	warnings []string
+
+	// file is the configuration file that was read, or empty.
+	file string
+
+	// origins says by setting name where each value came from.
+	origins map[string]origin
+
+	// secretFiles holds the paths the *_file settings named, by the name of
+	// the secret they hold.
+	secretFiles map[string]*string
+
+	input configInput
+}
+
+// forwardSettings bounds and paces the requests to the upstream.
+type forwardSettings struct {
+	Concurrency     int   // requests in flight at a time
+	MaxRequestBytes int64 // of one request, before compression
+	Linger          time.Duration
+}
+
+// limitSettings bounds what one caller, and all callers together, may ask.
+type limitSettings struct {
+	MaxMessageBytes  int64 // of one export, decompressed
+	MaxSpans         int   // in one export
+	MaxConnections   int   // per listener
+	MaxStreams       int   // per gRPC connection
+	MaxHeaderBytes   int64 // of one request
+	ReceiveTimeout   time.Duration
+	MaxInflightBytes int64 // of all exports being received
+}
+
+// reload reads the configuration again from the same flags, environment and
+// file. It leaves s as it is.
+func (s *settings) reload() (*settings, error) { return loadSettings(s.input) }
+
+// from says where the named setting's value came from, for messages:
+// "environment variable LANGSMITH_ENDPOINT". The name must be in the table.
+func (s *settings) from(name string) string { return s.origins[name].String() }

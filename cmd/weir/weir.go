@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/net/netutil"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+
+	"weir/internal/hostguard"
+	"weir/internal/listen"
+	"weir/proxy"
+	"weir/proxy/admin"
+	"weir/proxy/otlp"
+	"weir/proxy/upstream"
+	"weir/queue"
+)
+
+// weir is a running weir: every part of it, in the order they start.
+type weir struct {
+	settings *settings
+	log      *slog.Logger
+	metrics  *prometheus.Registry
+
+	queue     *queue.Queue
+	upstream  *upstream.Client
+	acceptor  *proxy.Acceptor
+	forwarder *proxy.Forwarder
+	admin     *admin.Server
+	grpc      *grpc.Server // nil: off
+	health    *health.Server
+	http      *http.Server // nil: off
+
+	at      listening
+	serving sync.WaitGroup
+	failed  chan error // cap 2: a listener that failed while serving
+}
+
+// startWeir starts everything. If one part cannot start, those that did are
+// stopped again.
+func startWeir(ctx context.Context, s *settings, logger *slog.Logger) (_ *weir, err error) {
+	w := &weir{settings: s, log: logger, metrics: prometheus.NewRegistry(), failed: make(chan error, 2)}
+	w.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var undo []func()
+	defer func() {
+		if err == nil {
+			return
+		}
+		for i := len(undo) - 1; i >= 0; i-- {
+			undo[i]()
+		}
+	}()
+	if err := w.openPipeline(); err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() { _ = w.queue.Close() }, func() { _ = w.upstream.Close() })
+	listeners, err := w.openListeners(ctx)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() { closeAll(listeners) })
+	if err := w.startAdmin(ctx); err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() {
+		cut, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		cancel()
+		_ = w.admin.Close(cut)
+	})
+	if err := w.serveIngest(listeners); err != nil {
+		return nil, err
+	}
+	w.forwarder.Start()
+	return w, nil
+}
+
+// openPipeline opens the buffer and puts the pipeline on top of it.
+func (w *weir) openPipeline() error {
+	s := w.settings
+	var err error
+	w.queue, err = queue.Open(queue.Config{
+		Dir: s.DataDir, MaxBytes: s.BufferMaxBytes, MinFreeBytes: s.BufferMinFreeBytes, NoSync: !s.Sync,
+		MaxFrameBytes: max(s.Limits.MaxMessageBytes, 1<<20),
+		Owner:         "weir " + buildVersion(), Logger: w.log,
+	})
+	if err != nil {
+		return err
+	}
+	vault, unreadable, err := proxy.OpenVault(w.queue, filepath.Join(s.DataDir, "credential.key"))
+	if err != nil {
+		return errors.Join(err, w.queue.Close())
+	}
+	if len(unreadable) > 0 {
+		w.log.Error("keys that callers sent cannot be read with the sealing key of the data directory; their data stays on disk",
+			slog.Int("keys", len(unreadable)))
+	}
+	w.upstream, err = newUpstream(s, w.metrics, w.queue, w.log)
+	if err != nil {
+		return errors.Join(err, w.queue.Close())
+	}
+	w.acceptor = proxy.NewAcceptor(w.queue, vault)
+	w.forwarder = proxy.NewForwarder(w.queue, w.upstream, vault, destination(s), proxy.ForwardConfig{
+		MaxRequestBytes: s.Forward.MaxRequestBytes, Linger: s.Forward.Linger, Concurrency: s.Forward.Concurrency,
+		Dividers: map[proxy.Protocol]proxy.Divider{proxy.ProtocolOTLP: otlp.Divider{}},
+		Logger:   w.log,
+	})
+	w.metrics.MustRegister(w.forwarder.Collectors()...)
+	w.metrics.MustRegister(w.queue.Collector())
+	return nil
+}
+
+// destination is where data goes that does not say so itself.
+func destination(s *settings) proxy.Destination {
+	return proxy.Destination{UpstreamURL: s.Upstream, APIKey: s.APIKey.reveal(), Workspace: s.Workspace, Project: s.Project}
+}
+
+// ingestListeners are opened before anything is served, so that a taken port
+// is found out at once.
+type ingestListeners struct{ grpc, http net.Listener }
+
+func (w *weir) openListeners(ctx context.Context) (l ingestListeners, err error) {
+	s := w.settings
+	if !s.GRPCAddr.off() {
+		if l.grpc, err = listen.Open(ctx, string(s.GRPCAddr)); err != nil {
+			return l, fmt.Errorf("grpc_addr: %w", err)
+		}
+		w.at.GRPC = listenedOn(s.GRPCAddr, l.grpc)
+	}
+	if !s.HTTPAddr.off() {
+		if l.http, err = listen.Open(ctx, string(s.HTTPAddr)); err != nil {
+			closeAll(l)
+			return l, fmt.Errorf("http_addr: %w", err)
+		}
+		w.at.HTTP = listenedOn(s.HTTPAddr, l.http)
+	}
+	return l, nil
+}
+
+func closeAll(l ingestListeners) {
+	for _, ln := range []net.Listener{l.grpc, l.http} {
+		if ln != nil {
+			_ = ln.Close()
+		}
+	}
+}
+
+// listenedOn is a listener's address with the port it was given.
+func listenedOn(asked listenAddr, l net.Listener) listenAddr {
+	if _, isSocket := asked.socket(); isSocket {
+		return asked
+	}
+	return listenAddr(l.Addr().String())
+}
+
+func (w *weir) startAdmin(ctx context.Context) (err error) {
+	s := w.settings
+	source := &admin.Pipeline{
+		Version: buildVersion(), DataDir: s.DataDir, StartedAt: time.Now(), Acceptor: w.acceptor, Forwarder: w.forwarder,
+	}
+	w.admin, err = admin.New(admin.Config{
+		Addr: string(s.AdminAddr), MetricsAddr: string(s.MetricsAddr), Token: s.AdminToken.reveal(),
+		AllowedHosts: s.AllowedHosts, AllowedOrigins: s.CORS,
+		Gatherer: w.metrics, Registerer: w.metrics, Logger: w.log, Version: buildVersion(),
+	}, source)
+	if err != nil {
+		return err
+	}
+	if err := w.admin.Start(ctx); err != nil {
+		return err
+	}
+	w.at.Admin = listenAddr(w.admin.Addr().String())
+	if _, isSocket := s.AdminAddr.socket(); isSocket {
+		w.at.Admin = s.AdminAddr
+	}
+	w.at.Metrics = s.MetricsAddr
+	return nil
+}
+
+// serveIngest serves gRPC and HTTP on the open listeners.
+func (w *weir) serveIngest(l ingestListeners) error {
+	s := w.settings
+	cfg := otlp.Config{
+		MaxMessageBytes: s.Limits.MaxMessageBytes, MaxSpans: s.Limits.MaxSpans, MaxStreams: s.Limits.MaxStreams,
+		MaxConnections: s.Limits.MaxConnections, MaxHeaderBytes: s.Limits.MaxHeaderBytes,
+		ReceiveTimeout: s.Limits.ReceiveTimeout, MaxInflightBytes: s.Limits.MaxInflightBytes, Registerer: w.metrics,
+	}
+	handler, err := otlp.New(cfg, w.acceptor)
+	if err != nil {
+		return err
+	}
+	if l.grpc != nil {
+		w.grpc = grpc.NewServer(otlp.ServerOptions(cfg)...)
+		otlp.RegisterGRPC(w.grpc, handler)
+		w.health = health.NewServer()
+		healthpb.RegisterHealthServer(w.grpc, w.health)
+		reflection.Register(w.grpc)
+		w.serve1("gRPC", func() error { return w.grpc.Serve(netutil.LimitListener(l.grpc, s.Limits.MaxConnections)) })
+	}
+	if l.http != nil {
+		guard, err := hostguard.New(hostguard.Config{Listen: string(s.HTTPAddr), Hosts: s.AllowedHosts, Origins: s.CORS})
+		if err != nil {
+			return err
+		}
+		w.http = &http.Server{
+			Handler: guard.Wrap(handler.HTTP()), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+			MaxHeaderBytes: int(s.Limits.MaxHeaderBytes),
+			ErrorLog:       slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
+		}
+		w.serve1("HTTP", func() error { return w.http.Serve(netutil.LimitListener(l.http, s.Limits.MaxConnections)) })
+	}
+	return nil
+}
+
+// serve1 runs one server until it is stopped, and reports it if it fails.
+func (w *weir) serve1(name string, serve func() error) {
+	w.serving.Go(func() {
+		if err := serve(); err != nil && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {
+			w.failed <- fmt.Errorf("serve %s: %w", name, err)
+		}
+	})
+}
+
+// stopListeners stops taking requests and waits for those under way until ctx
+// is done, then cuts them off.
+func (w *weir) stopListeners(ctx context.Context) {
+	var stops sync.WaitGroup
+	if w.health != nil {
+		w.health.Shutdown()
+	}
+	if w.grpc != nil {
+		stops.Go(func() {
+			cut := context.AfterFunc(ctx, w.grpc.Stop)
+			defer cut()
+			w.grpc.GracefulStop()
+		})
+	}
+	if w.http != nil {
+		stops.Go(func() {
+			if w.http.Shutdown(ctx) != nil {
+				_ = w.http.Close()
+			}
+		})
+	}
+	stops.Wait()
+	w.serving.Wait()
+}
+
+// apply takes from next what can change while weir runs. It returns the names
+// of the settings that changed, and of those that would need a restart.
+func (s *settings) apply(next *settings) (changed, fixed []string) {
+	for i := range table {
+		st := &table[i]
+		if strings.HasSuffix(st.name, "_file") {
+			continue
+		}
+		now, then := st.bind(s).String(), st.bind(next).String()
+		isKey := st.name == "api_key" && s.APIKey != next.APIKey
+		if now == then && !isKey {
+			continue
+		}
+		switch st.name {
+		case "api_key":
+			s.APIKey = next.APIKey
+		case "workspace":
+			s.Workspace = next.Workspace
+		case "project":
+			s.Project = next.Project
+		default:
+			fixed = append(fixed, st.name)
+			continue
+		}
+		changed = append(changed, st.name)
+	}
+	return changed, fixed
+}
