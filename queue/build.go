@@ -36,7 +36,7 @@ func (q *Queue) build(g *group) {
 		g.entries = append(g.entries, entry{key32(keyFrame, g.frames[i].seq), g.frames[i].value})
 	}
 	if len(g.events) > 0 {
-		g.entries = append(g.entries, entry{key32(keyJournal, q.active.journal), encodeJournal(g.events)})
+		g.entries = append(g.entries, entry{key32(keyJournal, q.active.journal), encodeJournal(seq, g.events)})
 	}
 }
 
@@ -45,18 +45,20 @@ func (q *Queue) build(g *group) {
 // are refused and leave the group.
 func (q *Queue) laneRuns(g *group) []laneRun {
 	var runs []laneRun
+	clear(g.lanes)
 	at := make(map[string]int, 4)
 	kept := g.appends[:0]
 	for _, r := range g.appends {
-		i, ok := at[r.export.Lane]
+		i, ok := at[r.lane]
 		if !ok {
-			lane, err := q.resolveLane(g, r.export.Lane)
+			lane, err := q.resolveLane(g, r.lane)
 			if err != nil {
+				q.metrics.refused(err)
 				r.done <- err
 				continue
 			}
 			i = len(runs)
-			at[r.export.Lane] = i
+			at[r.lane] = i
 			runs = append(runs, laneRun{lane: lane})
 		}
 		runs[i].requests = append(runs[i].requests, r)
@@ -72,19 +74,37 @@ func (q *Queue) resolveLane(g *group, descriptor string) (LaneID, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if l := q.st.byName[descriptor]; l != nil {
+		g.lanes[descriptor] = l.id
 		return l.id, nil
 	}
-	if len(q.st.lanes) >= q.cfg.MaxLanes {
-		q.pruneLocked(q.active)
+	if q.lanesWithLocked(g) >= q.cfg.MaxLanes {
+		inGroup := map[LaneID]bool{}
+		for _, id := range g.lanes {
+			inGroup[id] = true
+		}
+		q.st.pruneLanes(func(id LaneID) bool { return inGroup[id] || q.inFlight[id] > 0 })
 	}
-	if len(q.st.lanes) >= q.cfg.MaxLanes {
+	if q.lanesWithLocked(g) >= q.cfg.MaxLanes {
 		return 0, &FullError{Reason: "lanes", Detail: fmt.Sprintf(
 			"%d combinations of key, workspace and project have data waiting, the most there may be; use fewer or raise max_lanes", q.cfg.MaxLanes)}
 	}
 	id := q.st.nextLane
 	q.st.nextLane++
+	g.lanes[descriptor] = id
 	g.events = append(g.events, event{kind: eventLane, lane: id, data: []byte(descriptor)})
 	return id, nil
+}
+
+// lanesWithLocked counts the lanes there will be once the group is committed.
+// mu is held.
+func (q *Queue) lanesWithLocked(g *group) int {
+	n := len(q.st.lanes)
+	for _, id := range g.lanes {
+		if q.st.lanes[id] == nil {
+			n++
+		}
+	}
+	return n
 }
 
 // frameLen is how many of the requests share a frame: at least one.

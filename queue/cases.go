@@ -27,6 +27,11 @@ const (
 	maxCaseBytes = 64 << 10
 	maxNotes     = 8192
 	maxNoteBytes = 64 << 10
+	maxKeyBytes  = 1024
+
+	// Every segment begins with a checkpoint that holds all of these.
+	maxAllCaseBytes = 8 << 20
+	maxAllNoteBytes = 8 << 20
 )
 
 // Case is a place where data is kept back, with the caller's account of why.
@@ -54,9 +59,13 @@ func (q *Queue) OpenCase(c Case) (Place, error) {
 		return 0, fmt.Errorf("open case: %d bytes of data, at most %d are kept", len(c.Data), maxCaseBytes)
 	}
 	q.mu.Lock()
-	if len(q.st.cases) >= maxCases {
+	n, bytes := len(q.st.cases), len(c.Data)
+	for _, other := range q.st.cases {
+		bytes += len(other.data)
+	}
+	if n >= maxCases || bytes > maxAllCaseBytes {
 		q.mu.Unlock()
-		return 0, fmt.Errorf("open case: %d cases are open: %w", maxCases, ErrKeptFull)
+		return 0, fmt.Errorf("open case: %d cases are open, with %s of data: %w", n, sizeText(int64(bytes)), ErrKeptFull)
 	}
 	place := q.newPlaceLocked()
 	q.mu.Unlock()
@@ -71,7 +80,7 @@ func (q *Queue) OpenCase(c Case) (Place, error) {
 func (q *Queue) CloseCase(p Place) error {
 	for _, c := range q.Cases() {
 		if c.Place == p && c.Frames == 0 {
-			return q.commitChange(&change{events: []event{{kind: eventClosed, from: p}}}, false)
+			return q.commitChange(&change{events: []event{{kind: eventClosed, from: p}}}, false) // checked again when applied
 		}
 	}
 	return nil
@@ -120,19 +129,24 @@ func (q *Queue) Cases() []Case {
 }
 
 // SetNote makes a note durable; a nil value removes it. Notes are small facts
-// of the caller's: at most 8,192, of at most 64 KiB.
+// of the caller's: at most 8,192, of at most 64 KiB each and 8 MiB together.
 func (q *Queue) SetNote(key string, value []byte) error {
-	if len(value) > maxNoteBytes || len(key) > 1024 {
+	if len(value) > maxNoteBytes || len(key) > maxKeyBytes {
 		return fmt.Errorf("note %.40q of %d bytes: at most %d are kept", key, len(value), maxNoteBytes)
 	}
 	q.mu.Lock()
 	_, have := q.st.notes[key]
-	n := len(q.st.notes)
+	n, bytes := len(q.st.notes), len(key)+len(value)
+	for k, v := range q.st.notes {
+		if k != key {
+			bytes += len(k) + len(v)
+		}
+	}
 	q.mu.Unlock()
 	if !have && value == nil {
 		return nil
 	}
-	if !have && n >= maxNotes {
+	if (!have && n >= maxNotes) || (value != nil && bytes > maxAllNoteBytes) {
 		return ErrTooManyNotes
 	}
 	if value != nil {

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -38,8 +39,8 @@ func decodeSegmentHeader(b []byte) (segmentHeader, error) {
 	if err != nil {
 		return segmentHeader{}, err
 	}
-	h := segmentHeader{id: r.uint(), shelf: r.uint() == 1, pieces: int(r.uint()), created: r.int()}
-	return h, r.err
+	h := segmentHeader{id: r.uint(), shelf: r.uint() == 1, pieces: int(r.uint32()), created: r.int()}
+	return h, r.close()
 }
 
 // encodeCheckpoint writes the whole state as one record. Maps are written in
@@ -70,11 +71,6 @@ func encodeCheckpoint(st *state) []byte {
 		w.int(c.openedAtMS)
 		w.bytes(c.data)
 	}
-	w.uint(uint64(len(st.released)))
-	for _, p := range slices.Sorted(maps.Keys(st.released)) {
-		w.uint(uint64(p))
-		w.uint(st.released[p])
-	}
 	w.uint(uint64(len(st.notes)))
 	for _, k := range slices.Sorted(maps.Keys(st.notes)) {
 		w.string(k)
@@ -88,13 +84,22 @@ func encodeCheckpoint(st *state) []byte {
 	return w.seal()
 }
 
+// Flags of a segment in a checkpoint.
+const (
+	segmentFlagShelf   = 1 << 0
+	segmentFlagDamaged = 1 << 1
+)
+
 func encodeSegmentState(w *recordWriter, s *segmentState) {
 	w.uint(s.id)
-	var shelf uint64
+	var flags uint64
 	if s.shelf {
-		shelf = 1
+		flags |= segmentFlagShelf
 	}
-	w.uint(shelf)
+	if s.damaged {
+		flags |= segmentFlagDamaged
+	}
+	w.uint(flags)
 	w.uint(uint64(s.next))
 	w.uint(uint64(len(s.gone)))
 	for _, word := range s.gone {
@@ -107,9 +112,9 @@ func encodeSegmentState(w *recordWriter, s *segmentState) {
 	}
 	buckets := slices.SortedFunc(maps.Keys(s.live), func(a, b bucket) int {
 		if a.lane != b.lane {
-			return int(a.lane) - int(b.lane)
+			return cmp.Compare(a.lane, b.lane)
 		}
-		return int(a.place) - int(b.place)
+		return cmp.Compare(a.place, b.place)
 	})
 	w.uint(uint64(len(buckets)))
 	for _, b := range buckets {
@@ -132,56 +137,50 @@ func decodeCheckpoint(b []byte) (*state, error) {
 	}
 	st := newState()
 	st.nextSegment = r.uint()
-	st.nextLane = LaneID(r.uint())
+	st.nextLane = LaneID(r.uint32())
 	st.nextPlace = Place(r.uint())
 	st.accepted = r.int()
 	st.delivered = r.int()
-	for range r.count() {
+	for range r.count(2) {
 		reason := r.string()
 		st.dropped[reason] = r.int()
 	}
-	for range r.count() {
-		st.addLane(&laneState{id: LaneID(r.uint()), descriptor: r.string()})
+	for range r.count(2) {
+		st.addLane(&laneState{id: LaneID(r.uint32()), descriptor: r.string()})
 	}
-	for range r.count() {
-		c := &caseState{id: Place(r.uint()), lane: LaneID(r.uint()), kind: CaseKind(r.uint()), openedAtMS: r.int(), data: r.bytes()}
+	for range r.count(5) {
+		c := &caseState{id: Place(r.uint()), lane: LaneID(r.uint32()), kind: CaseKind(r.uint()), openedAtMS: r.int(), data: r.bytes()}
 		st.cases[c.id] = c
 	}
-	for range r.count() {
-		p := Place(r.uint())
-		st.released[p] = r.uint()
-	}
-	for range r.count() {
+	for range r.count(2) {
 		k := r.string()
 		st.notes[k] = r.bytes()
 	}
-	for range r.count() {
+	for range r.count(6) {
 		s := decodeSegmentState(r)
 		st.segments[s.id] = s
 	}
-	if r.err != nil {
-		return nil, r.err
+	if err := r.close(); err != nil {
+		return nil, err
 	}
 	return st, nil
 }
 
 func decodeSegmentState(r *recordReader) *segmentState {
-	s := newSegmentState(r.uint(), r.uint() == 1)
-	s.next = uint32(r.uint())
-	for range r.count() {
-		if len(r.buf) < 8 {
-			r.fail()
-			return s
-		}
+	id, flags := r.uint(), r.uint()
+	s := newSegmentState(id, flags&segmentFlagShelf != 0)
+	s.damaged = flags&segmentFlagDamaged != 0
+	s.next = r.seq()
+	for range r.count(8) {
 		s.gone = append(s.gone, binary.BigEndian.Uint64(r.buf))
 		r.buf = r.buf[8:]
 	}
-	for range r.count() {
-		seq := uint32(r.uint())
+	for range r.count(2) {
+		seq := r.seq()
 		s.placed[seq] = Place(r.uint())
 	}
-	for range r.count() {
-		b := bucket{lane: LaneID(r.uint()), place: Place(r.uint())}
+	for range r.count(7) {
+		b := bucket{lane: LaneID(r.uint32()), place: Place(r.uint())}
 		s.live[b] = &tally{frames: r.int(), items: r.int(), rawBytes: r.int(), bytes: r.int(), oldestMS: r.int()}
 	}
 	return s

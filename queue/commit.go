@@ -3,6 +3,8 @@ package queue
 import (
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 )
@@ -24,6 +26,7 @@ type group struct {
 	values  []byte // scratch: stored frames
 	seen    map[TraceID]struct{}
 	ids     []TraceID
+	lanes   map[string]LaneID // of this group
 }
 
 // newFrame is a frame of a group, before and after its commit.
@@ -36,7 +39,7 @@ type newFrame struct {
 // commitLoop is the committer: the one goroutine that writes the active
 // segment. It ends when the queue is closing and nothing waits any more.
 func (q *Queue) commitLoop() {
-	g := &group{seen: map[TraceID]struct{}{}}
+	g := &group{seen: map[TraceID]struct{}{}, lanes: map[string]LaneID{}}
 	for {
 		closing := q.waitForWork()
 		for {
@@ -82,7 +85,7 @@ func (g *group) reset() {
 	clear(g.entries)
 	g.events, g.frames, g.entries = g.events[:0], g.frames[:0], g.entries[:0]
 	for _, b := range []*[]byte{&g.raw, &g.zstd, &g.values} {
-		if cap(*b) > 8<<20 {
+		if cap(*b) > maxPooledBytes {
 			*b = nil
 		}
 	}
@@ -92,12 +95,13 @@ func (g *group) reset() {
 // state and answers everyone in it.
 func (q *Queue) commitGroup(g *group) {
 	q.claimAppends(g)
+	start := q.cfg.now()
 	if refusal := q.disk.check(groupNeed(g)); refusal != nil {
 		q.refuseAppends(g, refusal)
 		signal(q.keepWake)
 	}
 	err := q.prepareActive(g)
-	if err == nil {
+	if err == nil && len(g.entries) > 0 {
 		err = q.active.store.Commit(g.entries)
 		if err != nil {
 			err = q.retryElsewhere(g, err)
@@ -108,6 +112,7 @@ func (q *Queue) commitGroup(g *group) {
 		return
 	}
 	q.cfg.step("committed")
+	q.metrics.committed(g, q.cfg.now().Sub(start))
 	s := q.active
 	q.disk.used.Add(s.wrote(g.entries))
 	s.journal++
@@ -135,13 +140,14 @@ func (q *Queue) claimAppends(g *group) {
 // groupNeed estimates what the group takes on disk.
 func groupNeed(g *group) (n int64) {
 	for _, r := range g.appends {
-		n += r.storedBytes() + frameHeaderBytes
+		n += r.storedBytes
 	}
 	return n
 }
 
 func (q *Queue) refuseAppends(g *group, err error) {
 	for _, r := range g.appends {
+		q.metrics.refused(err)
 		r.done <- err
 	}
 	clear(g.appends)
@@ -175,12 +181,17 @@ func (q *Queue) prepareActive(g *group) error {
 	}
 	q.build(g)
 	err := q.reserveActive(g)
-	if err == nil || !errors.Is(err, errNoSpace) || len(g.appends) == 0 {
+	if err == nil || !errors.Is(err, errNoSpace) {
 		return err
 	}
 	q.refuseAppends(g, q.disk.refuse("the file system of the data directory is full; free some space"))
-	q.build(g)
-	return q.reserveActive(g)
+	if q.build(g); len(g.entries) == 0 {
+		return nil
+	}
+	if err = q.reserveActive(g); errors.Is(err, errNoSpace) && q.disk.release() {
+		err = q.reserveActive(g) // settling is worth the ballast
+	}
+	return err
 }
 
 func (q *Queue) reserveActive(g *group) error {
@@ -211,6 +222,14 @@ func (q *Queue) rotate() error {
 	next := q.spare
 	q.spare = nil
 	q.mu.Unlock()
+	if next != nil && next.id < q.active.id {
+		// It was being made while this goroutine could not wait and made its
+		// own. Recovery takes the highest number for the newest.
+		if err := q.removeSegment(next); err != nil {
+			return err
+		}
+		next = nil
+	}
 	if next == nil {
 		var err error
 		if next, err = q.createSegment(false); err != nil {
@@ -218,24 +237,26 @@ func (q *Queue) rotate() error {
 		}
 	}
 	if err := q.beginActive(next); err != nil {
+		// It never became active: should its directory stay, the next start
+		// takes it for a spare.
 		return errors.Join(err, q.removeSegment(next))
 	}
 	signal(q.keepWake)
 	return nil
 }
 
-// pruneLocked forgets what nothing refers to, except the segments being
-// written. mu is held.
-func (q *Queue) pruneLocked(active *segment) {
-	q.st.prune(func(id uint64) bool {
-		return (active != nil && id == active.id) || (q.shelf != nil && id == q.shelf.id)
-	}, func(id LaneID) bool { return q.inFlight[id] > 0 })
-}
+// activeFile marks a segment that is or was the active one, spareFile one that
+// never was. The rename from one to the other takes no disk space, and decides
+// which checkpoint counts.
+const (
+	activeFile = "active"
+	spareFile  = "spare"
+)
 
 // beginActive writes the checkpoint into next and makes it the active segment.
 func (q *Queue) beginActive(next *segment) error {
 	q.mu.Lock()
-	q.pruneLocked(nil)
+	q.st.pruneLanes(func(id LaneID) bool { return q.inFlight[id] > 0 })
 	checkpoint := encodeCheckpoint(q.st)
 	q.mu.Unlock()
 	entries := checkpointEntries(segmentHeader{id: next.id, created: q.cfg.now().UnixMilli()}, checkpoint)
@@ -247,6 +268,10 @@ func (q *Queue) beginActive(next *segment) error {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
 	next.wrote(entries)
+	next.baseBytes = next.logBytes
+	if err := markActive(next.dir); err != nil {
+		return err
+	}
 	q.cfg.step("rotated")
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -256,6 +281,18 @@ func (q *Queue) beginActive(next *segment) error {
 	q.segs[next.id] = next
 	q.st.segments[next.id] = next.segmentState
 	q.active = next
+	return nil
+}
+
+// markActive makes it durable that the segment in dir is the active one.
+func markActive(dir string) error {
+	from, to := filepath.Join(dir, spareFile), filepath.Join(dir, activeFile)
+	if err := os.Rename(from, to); err != nil {
+		return fmt.Errorf("mark segment as active: %w", err)
+	}
+	if err := syncDir(dir); err != nil {
+		return errors.Join(err, os.Rename(to, from))
+	}
 	return nil
 }
 
@@ -274,6 +311,7 @@ func (q *Queue) applyLocked(s *segment, frames []newFrame, events []event) {
 		from := q.segs[e.segment]
 		switch e.kind {
 		case eventDelivered, eventDropped, eventReplaced, eventCopied:
+			e.from = q.st.standing(e.from)
 			if from != nil {
 				from.touched = now
 				if from.index != nil {
@@ -285,7 +323,7 @@ func (q *Queue) applyLocked(s *segment, frames []newFrame, events []event) {
 			}
 		case eventPlaced:
 			if from != nil && from.index != nil {
-				from.index.place(e.seq, e.to)
+				from.index.place(e.seq, q.st.standing(e.to))
 			}
 		case eventReleased:
 			for _, other := range q.segs {

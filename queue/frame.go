@@ -45,11 +45,16 @@ func (id FrameID) String() string { return fmt.Sprintf("%d/%d", id.Segment, id.S
 //	    32    4  payload bytes when decompressed
 //	    36    4  payload bytes as stored
 //	    40    4  trace ids
-//	    44    4  CRC-32C over bytes 0-43, the trace ids and the payload
-//	    48       trace ids, 16 bytes each
+//	    44    4  CRC-32C of the trace ids and the payload
+//	    48    4  CRC-32C of bytes 0-47
+//	    52       trace ids, 16 bytes each
 //	             payload
+//
+// The header has a checksum of its own because it is read alone: a start and
+// the index of a segment must trust lane, place and counts without touching
+// the pages of the payload.
 const (
-	frameHeaderBytes = 48
+	frameHeaderBytes = 52
 	frameVersion     = 1
 	frameMagic       = "wF"
 
@@ -72,7 +77,7 @@ type frameHeader struct {
 	rawBytes     uint32
 	payloadBytes uint32
 	traces       uint32
-	crc          uint32
+	bodyCRC      uint32
 }
 
 // appendFrame appends the stored form of a frame: the header, the trace ids
@@ -99,32 +104,47 @@ func appendFrame(dst []byte, h frameHeader, traces []TraceID, pieces ...[]byte) 
 	dst = binary.BigEndian.AppendUint32(dst, h.rawBytes)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(payloadBytes))
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(traces)))
-	crcAt := len(dst)
-	dst = append(dst, 0, 0, 0, 0)
+	dst = append(dst, 0, 0, 0, 0, 0, 0, 0, 0)
 	for i := range traces {
 		dst = append(dst, traces[i][:]...)
 	}
 	for _, p := range pieces {
 		dst = append(dst, p...)
 	}
-	binary.BigEndian.PutUint32(dst[crcAt:], frameCRC(dst[start:]))
+	value := dst[start:]
+	binary.BigEndian.PutUint32(value[44:], crc32.Checksum(value[frameHeaderBytes:], castagnoli))
+	sealFrameHeader(value)
 	return dst
 }
 
-// frameCRC is the checksum of a stored frame, leaving out the checksum itself.
-func frameCRC(value []byte) uint32 {
-	crc := crc32.Update(0, castagnoli, value[:frameHeaderBytes-4])
-	return crc32.Update(crc, castagnoli, value[frameHeaderBytes:])
+// sealFrameHeader writes the header's checksum.
+func sealFrameHeader(value []byte) {
+	binary.BigEndian.PutUint32(value[48:], crc32.Checksum(value[:48], castagnoli))
 }
 
-// parseFrameHeader reads the header of a stored frame and checks that its
-// lengths fit the value. It touches no byte beyond the header.
+// rewriteFrame changes a stored frame to a copy that stands at place: its
+// items were counted as accepted once, by the original. The body and its
+// checksum stay as they are, so that a copy of damage is still damaged.
+func rewriteFrame(value []byte, place Place) {
+	value[4] &^= frameFlagAccepted
+	binary.BigEndian.PutUint64(value[12:], uint64(place))
+	sealFrameHeader(value)
+}
+
+// parseFrameHeader reads the header of a stored frame, verifies its checksum
+// and that its lengths fit the value. It touches no byte beyond the header.
 func parseFrameHeader(value []byte) (frameHeader, error) {
 	if len(value) < frameHeaderBytes || string(value[:2]) != frameMagic {
 		return frameHeader{}, fmt.Errorf("frame of %d bytes without header: %w", len(value), errDamaged)
 	}
 	if value[2] != frameVersion {
 		return frameHeader{}, fmt.Errorf("frame version %d, this weir reads version %d: %w", value[2], frameVersion, errDamaged)
+	}
+	if crc32.Checksum(value[:48], castagnoli) != binary.BigEndian.Uint32(value[48:]) {
+		return frameHeader{}, fmt.Errorf("frame header fails its checksum: %w", errDamaged)
+	}
+	if value[3] > 1 {
+		return frameHeader{}, fmt.Errorf("frame encoding %d, this weir reads 0 and 1: %w", value[3], errDamaged)
 	}
 	h := frameHeader{
 		zstd:         value[3] == 1,
@@ -136,7 +156,7 @@ func parseFrameHeader(value []byte) (frameHeader, error) {
 		rawBytes:     binary.BigEndian.Uint32(value[32:]),
 		payloadBytes: binary.BigEndian.Uint32(value[36:]),
 		traces:       binary.BigEndian.Uint32(value[40:]),
-		crc:          binary.BigEndian.Uint32(value[44:]),
+		bodyCRC:      binary.BigEndian.Uint32(value[44:]),
 	}
 	if want := frameHeaderBytes + 16*int64(h.traces) + int64(h.payloadBytes); want != int64(len(value)) {
 		return frameHeader{}, fmt.Errorf("frame of %d bytes whose header says %d: %w", len(value), want, errDamaged)
@@ -162,7 +182,7 @@ func checkFrame(value []byte) error {
 	if err != nil {
 		return err
 	}
-	if frameCRC(value) != h.crc {
+	if crc32.Checksum(value[frameHeaderBytes:], castagnoli) != h.bodyCRC {
 		return fmt.Errorf("frame fails its checksum: %w", errDamaged)
 	}
 	return nil

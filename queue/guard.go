@@ -12,6 +12,7 @@ import (
 
 const (
 	maxBallastBytes  = 16 << 20
+	minBallastBytes  = 12 << 20   // what a start needs: a recovered log's table and a new segment
 	smallFileSystem  = 1280 << 20 // below this, floor and ballast are a share of it
 	freeSampleEvery  = 100 * time.Millisecond
 	flushMarginBytes = 1 << 20
@@ -26,9 +27,12 @@ type diskGuard struct {
 	minFreeBytes int64
 	ballastBytes int64
 	now          func() time.Time
+	freeBytes    func(dir string) (int64, error)
+	preallocate  func(path string, n int64) error
 
 	used  atomic.Int64              // bytes the segments occupy
 	full  atomic.Pointer[FullError] // set while appends are refused
+	short atomic.Bool               // the next segment could not be prepared
 	mu    sync.Mutex                // guards the fields below; leaf lock
 	free  int64
 	at    time.Time
@@ -36,10 +40,11 @@ type diskGuard struct {
 }
 
 func newDiskGuard(cfg Config) *diskGuard {
-	g := &diskGuard{dir: cfg.Dir, maxBytes: cfg.MaxBytes, minFreeBytes: cfg.MinFreeBytes, ballastBytes: maxBallastBytes, now: cfg.now, spent: true}
+	g := &diskGuard{dir: cfg.Dir, maxBytes: cfg.MaxBytes, minFreeBytes: cfg.MinFreeBytes, ballastBytes: maxBallastBytes,
+		now: cfg.now, freeBytes: cfg.freeBytes, preallocate: cfg.preallocate, spent: true}
 	size := fileSystemBytes(cfg.Dir)
 	if size > 0 && size < smallFileSystem {
-		g.ballastBytes = size / 20
+		g.ballastBytes = min(max(size/8, minBallastBytes), maxBallastBytes)
 	}
 	if g.minFreeBytes == 0 {
 		g.minFreeBytes = 64 << 20
@@ -58,7 +63,7 @@ func (g *diskGuard) freeNow(force bool) int64 {
 	defer g.mu.Unlock()
 	now := g.now()
 	if force || now.Sub(g.at) >= freeSampleEvery || now.Before(g.at) {
-		if free, err := freeBytes(g.dir); err == nil {
+		if free, err := g.freeBytes(g.dir); err == nil {
 			g.free, g.at = free, now
 		}
 	}
@@ -82,6 +87,10 @@ func (g *diskGuard) check(next int64) *FullError {
 		e = &FullError{Reason: "disk_full", Detail: fmt.Sprintf(
 			"the file system of %s has %s free and weir keeps %s of it free; free some space or move the data directory",
 			g.dir, sizeText(free), sizeText(g.minFreeBytes))}
+	case g.short.Load():
+		e = &FullError{Reason: "disk_full", Detail: fmt.Sprintf(
+			"there is no room for another segment on the file system of %s, which has %s free; free some space or move the data directory",
+			g.dir, sizeText(free))}
 	case used+next > g.maxBytes:
 		e = &FullError{Reason: "buffer_full", Detail: fmt.Sprintf(
 			"the buffer holds %s of at most %s; it empties as the upstream takes data, or raise buffer_max",
@@ -109,12 +118,13 @@ func (g *diskGuard) roomToFlush(indexBytes int64) bool {
 	return g.freeNow(true) >= need
 }
 
-// release gives up the ballast.
-func (g *diskGuard) release() {
+// release gives up the ballast, and reports whether there was any.
+func (g *diskGuard) release() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	_ = os.Remove(g.ballastPath())
+	err := os.Remove(g.ballastPath())
 	g.spent = true
+	return err == nil
 }
 
 // restore takes the ballast back if there is ample space.
@@ -129,7 +139,7 @@ func (g *diskGuard) restore() {
 	if err != nil {
 		return // tried again by the keeper's next round
 	}
-	err = errors.Join(f.Close(), preallocate(g.ballastPath(), g.ballastBytes))
+	err = errors.Join(f.Close(), g.preallocate(g.ballastPath(), g.ballastBytes))
 	if err != nil {
 		_ = os.Remove(g.ballastPath())
 		return

@@ -21,11 +21,16 @@ const (
 	requestAbandoned
 )
 
+// maxPooledBytes is the largest buffer kept for reuse.
+const maxPooledBytes = 8 << 20
+
 type appendRequest struct {
-	export *Export
-	zstd   []byte // set when the caller compressed the payload
-	state  atomic.Int32
-	done   chan error // cap 1
+	export      *Export
+	lane        string // export.Lane, for as long as the export may be gone
+	zstd        []byte // set when the caller compressed the payload
+	storedBytes int64  // estimate of what it adds to a group
+	state       atomic.Int32
+	done        chan error // cap 1
 }
 
 var (
@@ -40,18 +45,17 @@ func newAppendRequest(e *Export) *appendRequest {
 	return r
 }
 
-// free returns the request to the pool, unless it was abandoned: the committer
-// may then still look at its state.
+// free returns the request to the pool, unless it was abandoned: it then still
+// waits in the inbox, and the committer drops it.
 func (r *appendRequest) free() {
-	if r.zstd != nil {
-		b := r.zstd[:0]
-		zstdBuffers.Put(&b)
-		r.zstd = nil
-	}
 	if r.state.Load() == requestAbandoned {
 		return
 	}
-	r.export = nil
+	if r.zstd != nil && cap(r.zstd) <= maxPooledBytes {
+		b := r.zstd[:0]
+		zstdBuffers.Put(&b)
+	}
+	r.zstd, r.export, r.lane = nil, nil, ""
 	appendRequests.Put(r)
 }
 
@@ -59,12 +63,15 @@ func (r *appendRequest) claim(state int32) bool {
 	return r.state.CompareAndSwap(requestWaiting, state)
 }
 
-// storedBytes estimates what the request adds to a group.
-func (r *appendRequest) storedBytes() int64 {
-	if r.zstd != nil {
-		return int64(len(r.zstd))
+// estimate fills in storedBytes, before the request is seen by the committer:
+// afterwards an abandoned request's export is not weir's to read.
+func (r *appendRequest) estimate() {
+	n := len(r.zstd)
+	if r.zstd == nil {
+		n = len(r.export.Payload) / 4 // as LLM spans compress
 	}
-	return int64(len(r.export.Payload)) / 4
+	r.lane = r.export.Lane
+	r.storedBytes = int64(n) + frameHeaderBytes + 16*int64(len(r.export.Traces))
 }
 
 // compressAlone compresses a large export in its caller's goroutine.
@@ -84,6 +91,7 @@ func (q *Queue) compressAlone(ctx context.Context, r *appendRequest) error {
 // replace, in one transaction.
 type change struct {
 	events []event
+	frames []int  // of the lease, that the events settle
 	parts  []Part // new frames, in lane
 	lane   LaneID
 	atMS   int64
@@ -107,6 +115,7 @@ func (in *inbox) putAppend(r *appendRequest, limit int) error {
 	if in.shut {
 		return ErrClosed
 	}
+	r.estimate()
 	if len(in.appends) >= limit {
 		return &FullError{Reason: "busy", Detail: "too many exports wait for the disk"}
 	}
@@ -129,25 +138,65 @@ func (in *inbox) putChange(c *change, urgent bool) error {
 	return nil
 }
 
-// take removes up to maxBytes of appends and every change. final also shuts
-// the inbox, once it is empty.
+// Bounds of one group besides its bytes. Badger takes transactions of at most
+// 15 % of a memtable (1.2 MiB), and counts values under inlineBytes in full:
+// 1,024 small frames and their keys stay below that, and journal records count
+// by their keys alone.
+const (
+	maxGroupParts    = 512 // frames that replace others
+	maxGroupRuns     = 512 // appends that may need a frame of their own
+	maxGroupEvents   = 8192
+	maxPartsRawBytes = 8 << 20
+)
+
+// take removes up to maxBytes of appends, and changes up to the bounds of a
+// group. final also shuts the inbox, once it is empty.
 func (in *inbox) take(g *group, maxBytes int64, final bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	g.changes = append(g.changes[:0], in.changes...)
-	clear(in.changes)
-	in.changes = in.changes[:0]
-	n := 0
-	var bytes int64
-	for n < len(in.appends) && (n == 0 || bytes < maxBytes) {
-		bytes += in.appends[n].storedBytes()
-		n++
+	n, events, parts, raw := 0, 0, 0, 0
+	for ; n < len(in.changes); n++ {
+		c := in.changes[n]
+		events += len(c.events)
+		parts += len(c.parts)
+		raw += c.rawBytes()
+		if n > 0 && (events > maxGroupEvents || parts > maxGroupParts || raw > maxPartsRawBytes) {
+			break
+		}
 	}
-	g.appends = append(g.appends[:0], in.appends[:n]...)
-	rest := copy(in.appends, in.appends[n:])
-	clear(in.appends[rest:])
-	in.appends = in.appends[:rest]
+	g.changes, in.changes = moveFirst(g.changes[:0], in.changes, n)
+	n = 0
+	var bytes int64
+	if raw > maxPartsRawBytes { // a giant was split: that is enough for one transaction
+		maxBytes = 0
+	}
+	for runs, lane := 0, ""; n < len(in.appends) && maxBytes > 0 && (n == 0 || bytes < maxBytes); n++ {
+		r := in.appends[n]
+		if n == 0 || r.lane != lane {
+			lane = r.lane
+			if runs++; runs > maxGroupRuns {
+				break
+			}
+		}
+		bytes += r.storedBytes
+	}
+	g.appends, in.appends = moveFirst(g.appends[:0], in.appends, n)
 	if final && len(g.appends) == 0 && len(g.changes) == 0 {
 		in.shut = true
 	}
+}
+
+// moveFirst moves the first n elements of from to the end of to.
+func moveFirst[T any](to, from []T, n int) (_, rest []T) {
+	to = append(to, from[:n]...)
+	kept := copy(from, from[n:])
+	clear(from[kept:])
+	return to, from[:kept]
+}
+
+func (c *change) rawBytes() (n int) {
+	for i := range c.parts {
+		n += len(c.parts[i].Payload)
+	}
+	return n
 }

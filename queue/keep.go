@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -20,6 +21,7 @@ const (
 // keepLoop is the keeper: it prepares the next segment, removes drained ones,
 // shelves long-waiting data, and watches the disk, beside the committer.
 func (q *Queue) keepLoop() {
+	said := "" // a lasting failure is said once
 	tick := time.NewTicker(keepEvery)
 	defer tick.Stop()
 	for {
@@ -29,13 +31,20 @@ func (q *Queue) keepLoop() {
 		case <-q.keepWake:
 		case <-tick.C:
 		}
+		text := ""
 		if err := q.keep(); err != nil {
-			q.cfg.Logger.Warn("housekeeping of the buffer failed; it is tried again", "error", err)
+			text = err.Error()
 		}
+		if text != "" && text != said {
+			q.cfg.Logger.Warn("housekeeping of the buffer failed; it is tried again", "error", text)
+		}
+		said = text
 	}
 }
 
 func (q *Queue) keep() error {
+	q.keepMu.Lock()
+	defer q.keepMu.Unlock()
 	q.disk.restore()
 	err := q.retire()
 	q.trim()
@@ -43,7 +52,9 @@ func (q *Queue) keep() error {
 		err = serr
 	}
 	q.measure()
-	q.prepareSpare()
+	if serr := q.prepareSpare(); err == nil {
+		err = serr
+	}
 	q.disk.check(0)
 	return err
 }
@@ -51,21 +62,32 @@ func (q *Queue) keep() error {
 // prepareSpare pre-opens the next segment when the active one is half full, so
 // that a rotation costs the committer one commit. When there is no room for
 // it, exports are refused while half a segment of index is left for settling.
-func (q *Queue) prepareSpare() {
+func (q *Queue) prepareSpare() error {
 	q.mu.Lock()
 	need := q.spare == nil && q.active.usage.Load() >= spareFromPercent
 	q.mu.Unlock()
 	if !need {
-		return
+		q.disk.short.Store(false)
+		return nil
 	}
 	s, err := q.createSegment(false)
+	q.disk.short.Store(errors.Is(err, errNoSpace))
+	if errors.Is(err, errNoSpace) {
+		return nil // what the refused callers are told
+	}
 	if err != nil {
-		q.disk.refuse(fmt.Sprintf("there is no room for another segment (%v); free some space", err))
-		return
+		return err
 	}
 	q.mu.Lock()
-	q.spare = s
+	late := s.id < q.active.id // the committer could not wait
+	if !late {
+		q.spare = s
+	}
 	q.mu.Unlock()
+	if late { // segments follow each other by number
+		return q.removeSegment(s)
+	}
+	return nil
 }
 
 // retire removes segments without live data.
@@ -94,11 +116,15 @@ func (q *Queue) retire() error {
 func (q *Queue) removeSegment(s *segment) error {
 	s.openMu.Lock()
 	defer s.openMu.Unlock()
+	s.removed = true
 	if s.store != nil && (!s.writable || q.disk.roomToFlush(s.indexBytes)) {
 		if err := s.store.Close(); err != nil {
 			q.cfg.Logger.Warn("closing a drained segment failed", "segment", s.id, "error", err)
 		}
 		s.store = nil
+	}
+	if s.damaged { // no longer changing
+		return setAside(s.dir)
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		return fmt.Errorf("remove drained segment %d: %w", s.id, err)

@@ -217,19 +217,16 @@ func (q *Queue) readFrame(s *segment, seq uint32, fn func(value []byte)) (err er
 // bytes stay where they are.
 func (q *Queue) keepDamaged(ref *leaseRef, cause error) error {
 	q.mu.Lock()
-	place, ok := q.damaged[ref.info.lane]
-	if ok && q.st.cases[place] == nil {
-		ok = false
+	place := q.st.damageCase(ref.info.lane)
+	known := place != Pending
+	if !known {
+		place = q.newPlaceLocked()
 	}
 	q.mu.Unlock()
 	q.cfg.Logger.Error("a stored frame cannot be read; it is kept in quarantine",
 		"frame", FrameID{ref.seg.id, ref.seq}.String(), "items", ref.info.items, "error", cause)
 	var events []event
-	if !ok {
-		q.mu.Lock()
-		place = q.newPlaceLocked()
-		q.damaged[ref.info.lane] = place
-		q.mu.Unlock()
+	if !known {
 		events = append(events, event{
 			kind: eventCase, to: place, lane: ref.info.lane, done: int64(CaseDamage),
 			atMS: q.cfg.now().UnixMilli(), data: []byte(`{"reason":"damaged_on_disk"}`),
@@ -244,6 +241,12 @@ func (q *Queue) keepDamaged(ref *leaseRef, cause error) error {
 	q.leaseEndedLocked(ref.info.lane, 1)
 	q.mu.Unlock()
 	return nil
+}
+
+// add adds the event that settles the lease's frame i.
+func (c *change) add(i int, e event) {
+	c.events = append(c.events, e)
+	c.frames = append(c.frames, i)
 }
 
 func (q *Queue) leaseEndedLocked(lane LaneID, n int) {
@@ -276,7 +279,12 @@ const (
 	ResultReplaced
 )
 
-// Part is a frame that takes the place of part of an older one.
+// maxSplitBytes bounds the parts of one frame: what a frame may hold, and as
+// much again for what splitting repeats.
+const maxSplitBytes = 96 << 20
+
+// Part is a frame that takes the place of part of an older one. One frame has
+// at most 512 parts.
 type Part struct {
 	Payload []byte // plain
 	Items   int
@@ -300,6 +308,9 @@ type Settlement struct {
 // ErrKeptFull, settling nothing, when kept data has no room. Settle ends the
 // lease.
 func (l *Lease) Settle(settlements ...Settlement) error {
+	if l.q == nil {
+		return errors.New("settle: the lease has ended")
+	}
 	defer l.Return()
 	if len(settlements) == 0 {
 		return nil
@@ -308,23 +319,24 @@ func (l *Lease) Settle(settlements ...Settlement) error {
 	if err != nil {
 		return err
 	}
+	var errs []error
 	for _, c := range changes {
 		c.done = make(chan error, 1)
 		if err := l.q.in.putChange(c, len(c.parts) > 0); err != nil {
-			return err
+			c.done <- err
 		}
 	}
-	var errs []error
-	for _, c := range changes {
-		errs = append(errs, <-c.done)
+	for _, c := range changes { // all of them: the committer reads their parts
+		err := <-c.done
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, i := range c.frames {
+			l.refs[i].done = true
+		}
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	for _, s := range settlements {
-		l.refs[s.Frame].done = true
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // changes turns settlements into journal changes: one for all plain
@@ -333,27 +345,40 @@ func (l *Lease) changes(settlements []Settlement) ([]*change, error) {
 	plain := &change{}
 	changes := []*change{plain}
 	var keptBytes int64
+	seen := make(map[int]bool, len(settlements))
 	for _, s := range settlements {
-		if s.Frame < 0 || s.Frame >= len(l.refs) || l.refs[s.Frame].done {
+		if s.Frame < 0 || s.Frame >= len(l.refs) {
 			return nil, fmt.Errorf("settle frame %d of a lease of %d: no such frame", s.Frame, len(l.refs))
 		}
+		if seen[s.Frame] {
+			return nil, fmt.Errorf("settle frame %d of a lease of %d: settled twice", s.Frame, len(l.refs))
+		}
+		seen[s.Frame] = true
 		ref := &l.refs[s.Frame]
 		switch s.Result {
 		case ResultDelivered:
-			plain.events = append(plain.events, ref.event(eventDelivered))
+			plain.add(s.Frame, ref.event(eventDelivered))
 		case ResultDropped:
 			e := ref.event(eventDropped)
 			e.text = s.Reason
-			plain.events = append(plain.events, e)
+			plain.add(s.Frame, e)
 		case ResultKept:
+			if s.Place == Pending {
+				return nil, fmt.Errorf("keep frame %d of a lease: no case is named", s.Frame)
+			}
 			e := ref.event(eventPlaced)
 			e.to = s.Place
 			keptBytes += e.bytes
-			plain.events = append(plain.events, e)
+			plain.add(s.Frame, e)
 		case ResultReplaced:
 			c, err := replaceChange(ref, &s)
 			if err != nil {
 				return nil, err
+			}
+			for i := range s.Parts {
+				if s.Parts[i].Place != Pending {
+					keptBytes += int64(len(s.Parts[i].Payload)) / 4
+				}
 			}
 			changes = append(changes, c)
 		default:
@@ -370,16 +395,22 @@ func (l *Lease) changes(settlements []Settlement) ([]*change, error) {
 }
 
 func replaceChange(ref *leaseRef, s *Settlement) (*change, error) {
-	total := s.Delivered
+	total, rawBytes, negative := s.Delivered, 0, s.Delivered < 0
 	for i := range s.Parts {
 		total += s.Parts[i].Items
+		rawBytes += len(s.Parts[i].Payload)
+		negative = negative || s.Parts[i].Items < 0
+	}
+	if negative || len(s.Parts) > maxGroupParts || rawBytes > maxSplitBytes {
+		return nil, fmt.Errorf("replace frame %d/%d: %d parts of %d bytes: at most %d parts of %d bytes together, none negative",
+			ref.seg.id, ref.seq, len(s.Parts), rawBytes, maxGroupParts, maxSplitBytes)
 	}
 	if total != int(ref.info.items) {
 		return nil, fmt.Errorf("replace frame %d/%d of %d items: the parts have %d", ref.seg.id, ref.seq, ref.info.items, total)
 	}
 	e := ref.event(eventReplaced)
 	e.done = int64(s.Delivered)
-	return &change{events: []event{e}, parts: s.Parts, lane: ref.info.lane, atMS: ref.info.atMS}, nil
+	return &change{events: []event{e}, frames: []int{s.Frame}, parts: s.Parts, lane: ref.info.lane, atMS: ref.info.atMS}, nil
 }
 
 // Return puts every unsettled frame back and ends the lease. It is safe to

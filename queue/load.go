@@ -18,14 +18,14 @@ func (q *Queue) load(s *segment) error {
 	st, err := q.acquireStore(s)
 	var found []scannedFrame
 	if err == nil {
-		found, err = scanFrames(st)
+		found, _, err = scanFrames(st)
 		q.releaseStore(s)
 	}
-	if err != nil && !errors.Is(err, errDamaged) && q.storeUnavailable(err) {
+	switch {
+	case err != nil && !errors.Is(err, errDamaged) && q.storeUnavailable(err):
 		return fmt.Errorf("read segment %d: %w", s.id, err)
-	}
-	if err != nil {
-		q.cfg.Logger.Error("a segment cannot be read in full", "segment", s.id, "error", err)
+	case err != nil:
+		q.cfg.Logger.Error("a segment cannot be read in full; its files will be kept", "segment", s.id, "error", err)
 	}
 	q.mu.Lock()
 	if s.index != nil {
@@ -53,7 +53,15 @@ func (q *Queue) load(s *segment) error {
 		q.cfg.Logger.Error("stored data is missing from a segment; it is counted as dropped",
 			"segment", s.id, "frames", events[i].frames, "items", events[i].items)
 	}
-	return q.commitChange(&change{events: events}, true)
+	err = q.commitChange(&change{events: events}, true)
+	if err != nil {
+		q.mu.Lock()
+		if s.index.leased == 0 {
+			s.index = nil // found missing again another time
+		}
+		q.mu.Unlock()
+	}
+	return err
 }
 
 // storeUnavailable reports whether an error says that the segment could be
@@ -80,9 +88,9 @@ func lostEvents(s *segmentState, have map[bucket]tally) []event {
 }
 
 // scanFrames lists the frames of a database by their headers. Frames whose
-// headers are damaged are left out; a database that ends early gives what came
-// before and an error.
-func scanFrames(st store) (found []scannedFrame, err error) {
+// headers are damaged are listed apart by their numbers; a database that ends
+// early gives what came before and an error.
+func scanFrames(st store) (found []scannedFrame, bad []uint32, err error) {
 	err = guardFaults(func() error {
 		return st.Scan([]byte(keyFrame), func(key, value []byte) error {
 			seq, err := seqOf(key)
@@ -91,11 +99,12 @@ func scanFrames(st store) (found []scannedFrame, err error) {
 			}
 			h, err := parseFrameHeader(value)
 			if err != nil {
+				bad = append(bad, seq)
 				return nil //nolint:nilerr // the caller finds it missing and counts it
 			}
 			found = append(found, scannedFrame{seq, h})
 			return nil
 		})
 	})
-	return found, err
+	return found, bad, err
 }

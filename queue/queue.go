@@ -65,9 +65,13 @@ type Config struct {
 
 	Logger *slog.Logger
 
-	open openStore         // nil: openBadger
-	now  func() time.Time  // nil: time.Now
-	step func(name string) // nil: nothing; called at each named step that a test may stop at
+	// Seams for tests; nil is the real thing.
+	open        openStore                        // openBadger
+	preallocate func(path string, n int64) error // fallocate
+	freeBytes   func(dir string) (int64, error)  // statfs
+	now         func() time.Time
+	step        func(name string) // called at each named step that a test may stop at
+	noKeeper    bool              // housekeeping runs only when the test calls keep
 }
 
 // Validate fills in defaults and reports the first setting out of bounds.
@@ -90,6 +94,12 @@ func (c *Config) Validate() error {
 	if c.open == nil {
 		c.open = openBadger
 	}
+	if c.preallocate == nil {
+		c.preallocate = preallocate
+	}
+	if c.freeBytes == nil {
+		c.freeBytes = freeBytes
+	}
 	if c.now == nil {
 		c.now = time.Now
 	}
@@ -105,6 +115,10 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("queue: GroupBytes %d is out of bounds: 1 KiB to 16 MiB", c.GroupBytes)
 	case c.MaxBytes < 4*c.SegmentBytes:
 		return fmt.Errorf("queue: MaxBytes %d is too small: at least four segments of %d bytes are needed", c.MaxBytes, c.SegmentBytes)
+	case c.MaxLanes < 1 || c.MaxLanes > 65536:
+		return fmt.Errorf("queue: MaxLanes %d is out of bounds: 1 to 65536", c.MaxLanes)
+	case c.FrameBytes < 1 || c.MaxWaiting < 1 || c.MinFreeBytes < 0 || c.ShelveAfter < 0:
+		return errors.New("queue: FrameBytes, MaxWaiting, MinFreeBytes and ShelveAfter must not be negative")
 	case c.KeptShare < 0.05 || c.KeptShare > 0.95:
 		return fmt.Errorf("queue: KeptShare %v is out of bounds: 0.05 to 0.95", c.KeptShare)
 	}
@@ -157,16 +171,21 @@ type Queue struct {
 	// in collects what waits for the committer.
 	in inbox
 
+	metrics metrics
+
+	// keepMu lets one round of housekeeping run at a time; taken first.
+	keepMu sync.Mutex
+
 	// mu guards everything below, and the fields of segments and leases that
 	// say so. It is never held across disk reads or writes.
 	mu       sync.Mutex
 	st       *state
 	segs     map[uint64]*segment
 	active   *segment
-	spare    *segment // preallocated, to be the next active one
-	shelf    *segment // takes copies of long-waiting frames; nil: none open
-	reports  []string // what recovery found, for a person
-	damaged  map[LaneID]Place
+	spare    *segment       // preallocated, to be the next active one
+	shelf    *segment       // takes copies of long-waiting frames; nil: none open
+	reports  []string       // what recovery found, for a person
+	unpinned *sync.Cond     // of mu: a segment's last user let go of its store
 	inFlight map[LaneID]int // frames leased, by lane
 
 	changed  chan struct{} // cap 1: something became ready or was settled
@@ -198,8 +217,12 @@ func Open(cfg Config) (*Queue, error) {
 		lock.release()
 		return nil, err
 	}
+	signal(q.changed)
+	signal(q.keepWake) // what a previous process drained is still to be removed
 	q.loops.Go(q.commitLoop)
-	q.loops.Go(q.keepLoop)
+	if !cfg.noKeeper {
+		q.loops.Go(q.keepLoop)
+	}
 	return q, nil
 }
 
@@ -213,12 +236,12 @@ func open(cfg Config, lock *dirLock) (*Queue, error) {
 		cfg: cfg, lock: lock, enc: enc, disk: newDiskGuard(cfg),
 		compressing: make(chan struct{}, compressors()),
 		segs:        map[uint64]*segment{},
-		damaged:     map[LaneID]Place{},
 		inFlight:    map[LaneID]int{},
 		changed:     make(chan struct{}, 1),
 		keepWake:    make(chan struct{}, 1),
 		stop:        make(chan struct{}),
 	}
+	q.unpinned = sync.NewCond(&q.mu)
 	q.in.wake = make(chan struct{}, 1)
 	q.in.urgent = make(chan struct{}, 1)
 	if err := q.recover(); err != nil {
@@ -261,13 +284,21 @@ func (q *Queue) closeStores() error {
 	for _, s := range q.segs {
 		open = append(open, s)
 	}
-	if q.spare != nil {
-		open = append(open, q.spare)
-	}
+	spare := q.spare
+	q.spare = nil
 	q.mu.Unlock()
 	var errs []error
+	if spare != nil {
+		errs = append(errs, q.removeSegment(spare))
+	}
 	for _, s := range open {
 		s.openMu.Lock()
+		s.removed = true
+		q.mu.Lock()
+		for s.pins > 0 { // reads are short, and a database must not close under one
+			q.unpinned.Wait()
+		}
+		q.mu.Unlock()
 		if s.store != nil && (!s.writable || q.disk.roomToFlush(s.indexBytes)) {
 			errs = append(errs, s.store.Close())
 			s.store = nil
@@ -285,11 +316,12 @@ func (q *Queue) Append(ctx context.Context, e *Export) error {
 	if q.closing.Load() {
 		return ErrClosed
 	}
-	if int64(len(e.Payload)) > q.cfg.MaxFrameBytes {
-		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(e.Payload), q.cfg.MaxFrameBytes)
+	if err := q.checkExport(e); err != nil {
+		return err
 	}
 	if err := q.disk.refusal(); err != nil {
 		signal(q.keepWake)
+		q.metrics.refused(err)
 		return err
 	}
 	r := newAppendRequest(e)
@@ -300,6 +332,7 @@ func (q *Queue) Append(ctx context.Context, e *Export) error {
 		}
 	}
 	if err := q.in.putAppend(r, q.cfg.MaxWaiting); err != nil {
+		q.metrics.refused(err)
 		return err
 	}
 	select {
@@ -311,6 +344,27 @@ func (q *Queue) Append(ctx context.Context, e *Export) error {
 		}
 		return <-r.done // being committed: soon over, and it reads the payload
 	}
+}
+
+const (
+	maxLaneBytes    = 4 << 10
+	maxExportItems  = 1 << 30
+	maxExportTraces = 1 << 20
+)
+
+// checkExport refuses what could never be stored.
+func (q *Queue) checkExport(e *Export) error {
+	switch {
+	case int64(len(e.Payload)) > q.cfg.MaxFrameBytes:
+		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(e.Payload), q.cfg.MaxFrameBytes)
+	case len(e.Traces) > maxExportTraces:
+		return fmt.Errorf("%w: %d trace ids, the limit is %d", ErrTooLarge, len(e.Traces), maxExportTraces)
+	case e.Items < 0 || e.Items > maxExportItems:
+		return fmt.Errorf("append an export of %d items: 0 to %d are possible", e.Items, maxExportItems)
+	case len(e.Lane) > maxLaneBytes:
+		return fmt.Errorf("append to a lane whose descriptor has %d bytes: at most %d are kept", len(e.Lane), maxLaneBytes)
+	}
+	return nil
 }
 
 // Export is what Append makes durable as a whole.

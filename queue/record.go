@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math"
 )
 
 // recordVersion is the first byte of every journal and checkpoint record.
@@ -50,6 +51,14 @@ func openRecord(b []byte) (*recordReader, error) {
 	return &recordReader{buf: body[1:]}, nil
 }
 
+// close reports what went wrong, if anything, or that something is left over.
+func (r *recordReader) close() error {
+	if r.err == nil && len(r.buf) > 0 {
+		return fmt.Errorf("record has %d bytes too many: %w", len(r.buf), errDamaged)
+	}
+	return r.err
+}
+
 func (r *recordReader) fail() {
 	if r.err == nil {
 		r.err = fmt.Errorf("record ends early: %w", errDamaged)
@@ -90,16 +99,40 @@ func (r *recordReader) bytes() []byte {
 
 func (r *recordReader) string() string { return string(r.bytes()) }
 
-// count reads a number of elements that each take at least one byte, so a
-// damaged count cannot make the reader allocate without bound.
-func (r *recordReader) count() int {
+// count reads a number of elements that each take at least elementBytes, so
+// that a damaged count cannot make the reader allocate without bound.
+func (r *recordReader) count(elementBytes int) int {
 	n := r.uint()
-	if n > uint64(len(r.buf)) {
+	if n > uint64(len(r.buf)/elementBytes) {
 		r.fail()
 		return 0
 	}
 	return int(n)
 }
+
+// uint32 reads a number of at most 32 bits.
+func (r *recordReader) uint32() uint32 {
+	v := r.uint()
+	if v > math.MaxUint32 {
+		r.fail()
+		return 0
+	}
+	return uint32(v)
+}
+
+// seq reads a frame number. The bound keeps a bit set over frame numbers small
+// whatever is read.
+func (r *recordReader) seq() uint32 {
+	v := r.uint()
+	if v > maxFrameSeq {
+		r.fail()
+		return 0
+	}
+	return uint32(v)
+}
+
+// maxFrameSeq is far above the frames a segment takes before it is sealed.
+const maxFrameSeq = 1 << 20
 
 // eventKind says what an event did. Numbers are on disk: never reuse one.
 type eventKind uint8
@@ -163,10 +196,14 @@ func (e *event) encode(w *recordWriter) {
 }
 
 func (e *event) decode(r *recordReader) {
-	e.kind = eventKind(r.uint())
+	if k := r.uint(); k <= math.MaxUint8 {
+		e.kind = eventKind(k)
+	} else {
+		r.fail()
+	}
 	e.segment = r.uint()
-	e.seq = uint32(r.uint())
-	e.lane = LaneID(r.uint())
+	e.seq = r.seq()
+	e.lane = LaneID(r.uint32())
 	e.from = Place(r.uint())
 	e.to = Place(r.uint())
 	e.frames = r.int()
@@ -176,7 +213,7 @@ func (e *event) decode(r *recordReader) {
 	e.done = r.int()
 	e.atMS = r.int()
 	e.toSegment = r.uint()
-	e.toSeq = uint32(r.uint())
+	e.toSeq = r.seq()
 	e.text = r.string()
 	if n := r.uint(); n > 0 {
 		if n-1 > uint64(len(r.buf)) {
@@ -188,10 +225,23 @@ func (e *event) decode(r *recordReader) {
 	}
 }
 
-// encodeJournal makes one journal record of events.
-func encodeJournal(events []event) []byte {
+// minEventBytes is an event of zeros.
+const minEventBytes = 16
+
+// journalRecord is what one transaction says besides its frames.
+type journalRecord struct {
+	// next is the segment's next frame number after the transaction: the
+	// events come after every frame below it. Replay needs the order, because
+	// where a frame stands depends on the cases that were open.
+	next   uint32
+	events []event
+}
+
+// encodeJournal makes one journal record.
+func encodeJournal(next uint32, events []event) []byte {
 	w := recordWriter{buf: make([]byte, 0, 16+len(events)*40)}
 	w.buf = append(w.buf, recordVersion)
+	w.uint(uint64(next))
 	w.uint(uint64(len(events)))
 	for i := range events {
 		events[i].encode(&w)
@@ -200,19 +250,17 @@ func encodeJournal(events []event) []byte {
 }
 
 // decodeJournal reads one journal record.
-func decodeJournal(b []byte) ([]event, error) {
+func decodeJournal(b []byte) (journalRecord, error) {
 	r, err := openRecord(b)
 	if err != nil {
-		return nil, err
+		return journalRecord{}, err
 	}
-	events := make([]event, r.count())
-	for i := range events {
-		events[i].decode(r)
+	j := journalRecord{next: r.seq()}
+	j.events = make([]event, r.count(minEventBytes))
+	for i := range j.events {
+		j.events[i].decode(r)
 	}
-	if r.err != nil {
-		return nil, r.err
-	}
-	return events, nil
+	return j, r.close()
 }
 
 // Keys of a segment's database.

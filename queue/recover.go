@@ -1,8 +1,10 @@
 package queue
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,14 +12,28 @@ import (
 
 // foundSegment is a segment directory on disk.
 type foundSegment struct {
-	id    uint64
-	shelf bool
-	dir   string
+	id     uint64
+	shelf  bool
+	active bool // it is, or was once, the active segment
+	dir    string
 }
 
-// recover rebuilds the state from the newest segment that was active, begins a
-// new active segment, and removes directories that hold nothing live. It runs
-// before any goroutine of the queue.
+// recovery rebuilds the state: the newest checkpoint that can be read, and on
+// top of it, in order, the frames and the journal of the segment it begins and
+// of every later one. That is one segment unless something is damaged.
+type recovery struct {
+	q     *Queue
+	found []foundSegment
+	aside []foundSegment // cannot be opened
+
+	// damaged is set when something could not be read. What is not known to be
+	// settled is then pending: it may be delivered twice, and is not lost.
+	damaged bool
+}
+
+// recover rebuilds the state, begins a new active segment with it, and only
+// then removes or renames what the new state does not need. It runs before any
+// goroutine of the queue, and may be interrupted anywhere.
 func (q *Queue) recover() error {
 	found, err := q.listSegments()
 	if err != nil {
@@ -27,23 +43,20 @@ func (q *Queue) recover() error {
 		q.disk.release() // recovery writes a little; the ballast was kept for this
 	}
 	q.cfg.step("recovering")
-	if err := q.recoverState(found); err != nil {
+	r := &recovery{q: q, found: found}
+	if err := r.readState(); err != nil {
 		return err
 	}
-	if n := len(found); n > 0 {
-		q.st.nextSegment = max(q.st.nextSegment, found[n-1].id+1)
-	}
 	for _, f := range found {
+		q.st.nextSegment = max(q.st.nextSegment, f.id+1)
 		st := q.st.segments[f.id]
 		if st == nil {
 			continue
 		}
-		s := q.segs[f.id]
-		if s == nil {
-			s = q.newSegment(st)
-			q.segs[f.id] = s
+		if q.segs[f.id] == nil {
+			q.segs[f.id] = q.newSegment(st)
 		}
-		s.sealed = true
+		q.segs[f.id].sealed = true
 	}
 	q.loseMissing()
 	active, err := q.createSegment(false)
@@ -55,6 +68,11 @@ func (q *Queue) recover() error {
 	}
 	q.cfg.step("recovered")
 	q.disk.restore()
+	for _, f := range r.aside {
+		if err := setAside(f.dir); err != nil {
+			return err
+		}
+	}
 	return q.removeStrays(found)
 }
 
@@ -67,216 +85,195 @@ func (q *Queue) listSegments() ([]foundSegment, error) {
 	}
 	var found []foundSegment
 	for _, de := range names {
-		if id, shelf, ok := parseSegmentDir(de.Name()); ok && de.IsDir() {
-			found = append(found, foundSegment{id, shelf, filepath.Join(root, de.Name())})
+		id, shelf, ok := parseSegmentDir(de.Name())
+		if !ok || !de.IsDir() {
+			continue
 		}
+		f := foundSegment{id: id, shelf: shelf, dir: filepath.Join(root, de.Name())}
+		switch _, err := os.Stat(filepath.Join(f.dir, activeFile)); {
+		case err == nil:
+			f.active = !shelf
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("list segments: %w", err)
+		}
+		found = append(found, f)
 	}
-	slices.SortFunc(found, func(a, b foundSegment) int {
-		if a.id < b.id {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(found, func(a, b foundSegment) int { return cmp.Compare(a.id, b.id) })
 	return found, nil
 }
 
-// recoverState finds the newest segment with a checkpoint and replays it.
-// Newer ones without checkpoint were spares. A checkpoint that is there and
-// cannot be read means rebuilding from every segment.
-func (q *Queue) recoverState(found []foundSegment) error {
-	for i := len(found) - 1; i >= 0; i-- {
-		f := found[i]
-		if f.shelf {
+// readState makes the queue's state from what is on disk. Directories that
+// never became active were spares, and hold nothing.
+func (r *recovery) readState() error {
+	r.q.st = newState()
+	var replay []*segment // newest first
+	for _, f := range slices.Backward(r.found) {
+		if !f.active {
 			continue
 		}
-		s := &segment{segmentState: newSegmentState(f.id, false), dir: f.dir, touched: q.cfg.now()}
-		st, err := q.acquireStore(s)
+		s := r.q.newSegment(newSegmentState(f.id, false))
+		st, err := r.open(s)
 		if err != nil {
-			if q.storeUnavailable(err) {
-				return fmt.Errorf("open segment %d: %w", f.id, err)
-			}
-			return q.rebuild(found, err)
+			return err
 		}
-		q.releaseStore(s)
+		if st == nil {
+			r.aside = append(r.aside, f)
+			continue
+		}
+		replay = append(replay, s)
 		var state *state
 		err = guardFaults(func() (err error) {
 			_, state, err = readCheckpoint(st)
 			return err
 		})
-		if errors.Is(err, errNoCheckpoint) && !hasFrames(st) {
-			if err := q.closeRecovered(s); err != nil {
-				return err
-			}
-			continue // a spare
-		}
 		if err == nil {
-			q.st = state
-			q.segs[f.id] = s
-			err = q.replay(s, st)
+			r.q.st = state
+			break
 		}
-		if err != nil {
-			delete(q.segs, f.id)
-			return errors.Join(q.closeRecovered(s), q.rebuild(found, err))
-		}
+		r.damage("the index in segment %d of the buffer cannot be read (%v); an older one and the stored data take its place", f.id, err)
+	}
+	for _, s := range slices.Backward(replay) {
+		r.replay(s)
+	}
+	if !r.damaged {
 		return nil
 	}
-	q.st = newState()
-	if len(found) > 0 {
-		return q.rebuild(found, errNoCheckpoint)
+	if err := r.adoptShelves(); err != nil {
+		return err
 	}
+	r.nameOrphans()
+	r.q.report("some of what is in the buffer may be delivered a second time, because not every record of what was delivered could be read")
 	return nil
 }
 
-// closeRecovered closes a database opened during recovery.
-func (q *Queue) closeRecovered(s *segment) error {
-	s.openMu.Lock()
-	defer s.openMu.Unlock()
-	if s.store == nil {
-		return nil
-	}
-	if s.writable && !q.disk.roomToFlush(s.indexBytes) {
-		return fmt.Errorf("close segment %d: %w", s.id, errNoSpace)
-	}
-	err := s.store.Close()
-	s.store = nil
-	return err
+// damage notes that something could not be read.
+func (r *recovery) damage(format string, args ...any) {
+	r.damaged = true
+	r.q.report(fmt.Sprintf(format, args...))
 }
 
-func hasFrames(st store) bool {
-	found, _ := scanFrames(st)
-	return len(found) > 0
-}
-
-// replay adds the frames and the journal of the segment that was active last.
-func (q *Queue) replay(s *segment, st store) error {
-	found, err := scanFrames(st)
+// open opens a segment's database and makes the segment the queue's. It
+// returns nil when the database is damaged, and an error when it may be
+// readable another time.
+func (r *recovery) open(s *segment) (store, error) {
+	st, err := r.q.acquireStore(s)
 	if err != nil {
-		return err
+		if r.q.storeUnavailable(err) {
+			return nil, fmt.Errorf("open segment %d: %w", s.id, err)
+		}
+		r.damage("segment %d of the buffer cannot be opened (%v); its files are kept under a name that ends in %s", s.id, err, asideSuffix)
+		return nil, nil
 	}
-	events, err := scanJournal(st)
-	if err != nil {
-		return err
-	}
-	q.st.segments[s.id] = s.segmentState
-	for _, f := range found {
-		q.st.addFrame(s.segmentState, f.seq, f.header)
-	}
-	for i := range events {
-		q.st.apply(&events[i])
-	}
-	return nil
+	r.q.releaseStore(s)
+	r.q.segs[s.id] = s
+	return st, nil
 }
 
-// scanJournal reads the journal records of a database in order.
-func scanJournal(st store) (events []event, err error) {
-	err = guardFaults(func() error {
-		return st.Scan([]byte(keyJournal), func(_, value []byte) error {
-			batch, err := decodeJournal(value)
-			if err != nil {
-				return fmt.Errorf("journal: %w", err)
+// replay adds a segment's frames and applies its journal, in the order of its
+// transactions.
+func (r *recovery) replay(s *segment) {
+	st := r.q.st
+	st.segments[s.id] = s.segmentState
+	frames, bad, err := scanFrames(s.store)
+	if err != nil {
+		r.damage("segment %d could be read only in part: %v", s.id, err)
+		s.damaged = true
+	}
+	if len(bad) > 0 {
+		// Nobody knows how many items they had: nothing else describes them yet.
+		r.q.report(fmt.Sprintf("%d frames of segment %d cannot be read, the first of them number %d; the segment's files will be kept",
+			len(bad), s.id, bad[0]))
+		s.damaged = true
+	}
+	records, err := scanJournal(s.store)
+	if err != nil {
+		r.damage("the journal of segment %d could be read only in part: %v", s.id, err)
+	}
+	for _, j := range records {
+		n := 0
+		for n < len(frames) && frames[n].seq < j.next {
+			st.addFrame(s.segmentState, frames[n].seq, frames[n].header)
+			n++
+		}
+		frames = frames[n:]
+		s.next = max(s.next, j.next)
+		for i := range j.events {
+			st.apply(&j.events[i])
+		}
+	}
+	for _, f := range frames {
+		st.addFrame(s.segmentState, f.seq, f.header)
+	}
+}
+
+// scanJournal reads the journal records of a database in order. It returns
+// every record that can be read, and the first failure.
+func scanJournal(st store) (records []journalRecord, failure error) {
+	err := guardFaults(func() error {
+		return st.Scan([]byte(keyJournal), func(key, value []byte) error {
+			j, err := decodeJournal(value)
+			if err == nil {
+				records = append(records, j)
+			} else if failure == nil {
+				failure = fmt.Errorf("journal record %x: %w", key, err)
 			}
-			events = append(events, batch...)
 			return nil
 		})
 	})
-	return events, err
+	return records, errors.Join(failure, err)
 }
 
-// rebuild makes a state from whatever can be read in every segment, when the
-// newest checkpoint cannot. Frames whose settlement is not known are pending
-// again: they may be delivered twice, and are not lost.
-func (q *Queue) rebuild(found []foundSegment, cause error) error {
-	q.report(fmt.Sprintf("the index of the buffer could not be read (%v); it was rebuilt from the stored data, "+
-		"some of which may be delivered a second time", cause))
-	q.st = newState()
-	q.segs = map[uint64]*segment{}
-	var journals [][]event
-	for _, f := range found {
-		s := &segment{segmentState: newSegmentState(f.id, f.shelf), dir: f.dir, touched: q.cfg.now(), sealed: true}
-		q.st.segments[f.id] = s.segmentState
-		q.segs[f.id] = s
-		st, err := q.acquireStore(s)
+// adoptShelves makes every copy on a shelf that the state does not know part
+// of it: the record that it took its original's place may be what is damaged.
+func (r *recovery) adoptShelves() error {
+	for _, f := range r.found {
+		if !f.shelf {
+			continue
+		}
+		st := r.q.st.segments[f.id]
+		known := st != nil
+		if !known {
+			st = newSegmentState(f.id, true)
+		}
+		s := r.q.newSegment(st)
+		db, err := r.open(s)
 		if err != nil {
-			if err := q.setAside(f, err); err != nil {
-				return err
+			return err
+		}
+		if db == nil {
+			if !known { // else its frames are found missing when they are wanted
+				r.aside = append(r.aside, f)
 			}
 			continue
 		}
-		q.releaseStore(s)
-		journals = append(journals, q.rebuildFrom(s, st))
-		if err := q.closeRecovered(s); err != nil {
-			return err
+		r.q.st.segments[f.id] = st
+		frames, _, err := scanFrames(db)
+		if err != nil {
+			r.damage("shelf %d could be read only in part: %v", f.id, err)
 		}
-	}
-	for _, events := range journals {
-		for i := range events {
-			q.st.apply(&events[i])
-		}
-	}
-	return nil
-}
-
-// setAside renames a segment that cannot be opened, so that it is neither
-// tried again nor ever deleted by weir.
-func (q *Queue) setAside(f foundSegment, cause error) error {
-	aside := f.dir + ".unreadable"
-	q.report(fmt.Sprintf("a segment of the buffer cannot be opened (%v); its files are kept in %s", cause, aside))
-	delete(q.st.segments, f.id)
-	delete(q.segs, f.id)
-	if err := os.Rename(f.dir, aside); err != nil {
-		return fmt.Errorf("set an unreadable segment aside: %w", err)
-	}
-	return nil
-}
-
-// rebuildFrom takes from a segment what outlives it, adds its frames and
-// returns its journal.
-func (q *Queue) rebuildFrom(s *segment, st store) []event {
-	var old *state
-	err := guardFaults(func() (err error) {
-		_, old, err = readCheckpoint(st)
-		return err
-	})
-	if err == nil {
-		for _, l := range old.lanes {
-			q.st.addLane(l)
-		}
-		q.st.cases, q.st.notes, q.st.dropped = old.cases, old.notes, old.dropped
-		q.st.accepted, q.st.delivered = old.accepted, old.delivered
-		q.st.nextPlace, q.st.nextLane = max(q.st.nextPlace, old.nextPlace), max(q.st.nextLane, old.nextLane)
-		for id, seg := range old.segments {
-			if now := q.st.segments[id]; now != nil {
-				q.forget(now, seg)
+		next := st.next
+		for _, frame := range frames {
+			if frame.seq >= next {
+				r.q.st.addFrame(st, frame.seq, frame.header)
 			}
 		}
 	}
-	frames, err := scanFrames(st)
-	if err != nil {
-		q.report(fmt.Sprintf("segment %d could be read only in part: %v", s.id, err))
-	}
-	for _, f := range frames {
-		if s.shelf {
-			f.header.accepted = false
-		}
-		q.st.addFrame(s.segmentState, f.seq, f.header)
-	}
-	events, err := scanJournal(st)
-	if err != nil {
-		q.report(fmt.Sprintf("the journal of segment %d could be read only in part: %v", s.id, err))
-	}
-	return events
+	return nil
 }
 
-// forget applies to a rebuilt segment what an older checkpoint knew to be gone.
-func (q *Queue) forget(now, then *segmentState) {
-	for seq := range then.next {
-		if then.gone.has(seq) {
-			now.gone.set(seq)
+// nameOrphans gives lanes whose record was lost a descriptor that says so.
+// Nobody knows where their frames may be sent; the caller, who cannot read the
+// descriptor either, keeps them in a case.
+func (r *recovery) nameOrphans() {
+	st := r.q.st
+	for _, s := range st.segments {
+		for b := range s.live {
+			if st.lanes[b.lane] == nil {
+				r.q.report(fmt.Sprintf("lane %d has data and its record is damaged", b.lane))
+				st.addLane(&laneState{id: b.lane, descriptor: fmt.Sprintf("unknown-lane-%d", b.lane)})
+			}
 		}
 	}
-	now.live = then.live
-	now.placed = then.placed
-	now.next = then.next
 }
 
 // report keeps a sentence for a person, and logs it.
@@ -299,22 +296,36 @@ func (q *Queue) loseMissing() {
 	}
 }
 
-// removeStrays deletes directories with nothing live: spares, segments drained
-// before the process ended, copies that were never journaled.
+// removeStrays deletes directories that the state does not know: spares,
+// copies that were never journaled, segments drained and forgotten before the
+// process ended. Known segments without live data are left to the keeper.
 func (q *Queue) removeStrays(found []foundSegment) error {
 	for _, f := range found {
-		if s := q.segs[f.id]; s != nil && len(s.live) > 0 {
+		if q.segs[f.id] != nil {
 			continue
-		} else if s != nil {
-			if err := q.closeRecovered(s); err != nil {
-				return err
-			}
-			delete(q.segs, f.id)
-			delete(q.st.segments, f.id)
 		}
 		if err := os.RemoveAll(f.dir); err != nil {
-			return fmt.Errorf("remove drained segment: %w", err)
+			return fmt.Errorf("remove stray segment: %w", err)
 		}
 	}
 	return nil
+}
+
+// asideSuffix ends the name of a directory that weir leaves alone for ever.
+const asideSuffix = ".unreadable"
+
+// setAside renames a segment's directory, so that it is neither tried again
+// nor ever deleted by weir.
+func setAside(dir string) error {
+	aside := dir + asideSuffix
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(aside); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		aside = fmt.Sprintf("%s.%d%s", dir, n, asideSuffix)
+	}
+	if err := os.Rename(dir, aside); err != nil {
+		return fmt.Errorf("set an unreadable segment aside: %w", err)
+	}
+	return syncDir(filepath.Dir(dir))
 }

@@ -28,7 +28,8 @@ const (
 type segment struct {
 	*segmentState // guarded by Queue.mu
 
-	dir string
+	dir   string
+	alloc func(path string, n int64) error // Config.preallocate
 
 	// Guarded by Queue.mu.
 	index     *segmentIndex // nil: not loaded
@@ -43,6 +44,8 @@ type segment struct {
 	openMu     sync.Mutex
 	store      store
 	writable   bool  // store was opened for writing and flushes when closed
+	removed    bool  // its directory is gone or going: never open it again
+	baseBytes  int64 // of logBytes, the checkpoint
 	indexBytes int64 // written to the memtable by this process
 	logBytes   int64 // written to the value log by this process
 	logRoom    int64 // value log bytes preallocated
@@ -171,7 +174,7 @@ func (x *segmentIndex) release(p Place) {
 
 // newSegment makes the runtime half of a segment.
 func (q *Queue) newSegment(st *segmentState) *segment {
-	return &segment{segmentState: st, dir: q.segmentDir(st.id, st.shelf), touched: q.cfg.now()}
+	return &segment{segmentState: st, dir: q.segmentDir(st.id, st.shelf), touched: q.cfg.now(), alloc: q.cfg.preallocate}
 }
 
 func (q *Queue) segmentDir(id uint64, shelf bool) string {
@@ -220,18 +223,22 @@ func (q *Queue) createSegment(shelf bool) (*segment, error) {
 
 func (q *Queue) initSegment(s *segment) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		if isNoSpace(err) {
-			return errors.Join(errNoSpace, err)
-		}
-		return err
+		return wrapNoSpace(err)
 	}
 	st, err := q.cfg.open(s.dir, storeCreate, storeConfig{sync: !q.cfg.NoSync, logger: q.cfg.Logger})
 	if err != nil {
-		return err
+		return wrapNoSpace(err)
 	}
 	s.store, s.writable = st, true
 	if err := s.reserve(1, 1); err != nil {
 		return err
+	}
+	mark, err := os.OpenFile(filepath.Join(s.dir, spareFile), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return wrapNoSpace(err)
+	}
+	if err := mark.Close(); err != nil {
+		return wrapNoSpace(err)
 	}
 	// The files' names must be as durable as what is synced into them.
 	if err := syncDir(s.dir); err != nil {
@@ -240,20 +247,28 @@ func (q *Queue) initSegment(s *segment) error {
 	return syncDir(filepath.Dir(s.dir))
 }
 
+// wrapNoSpace makes err match errNoSpace if that is what it says.
+func wrapNoSpace(err error) error {
+	if isNoSpace(err) {
+		return errors.Join(errNoSpace, err)
+	}
+	return err
+}
+
 // reserve makes sure that the next logNeed bytes of the value log and
 // indexNeed bytes of the write-ahead log have blocks on disk, with a step to
 // spare for settlements.
 func (s *segment) reserve(logNeed, indexNeed int64) error {
 	if want := s.logBytes + logNeed + 4096; want > s.logRoom {
 		room := roundUp(want, logStepBytes)
-		if err := preallocateAll(s.dir, "*.vlog", room); err != nil {
+		if err := s.preallocate("*.vlog", room); err != nil {
 			return err
 		}
 		s.logRoom = room
 	}
 	if want := s.indexBytes + indexNeed + indexStepBytes/2; want > s.indexRoom {
 		room := roundUp(want, indexStepBytes)
-		if err := preallocateAll(s.dir, "*.mem", room); err != nil {
+		if err := s.preallocate("*.mem", room); err != nil {
 			return err
 		}
 		s.indexRoom = room
@@ -261,13 +276,13 @@ func (s *segment) reserve(logNeed, indexNeed int64) error {
 	return nil
 }
 
-func preallocateAll(dir, pattern string, n int64) error {
-	paths, err := filepath.Glob(filepath.Join(dir, pattern))
+func (s *segment) preallocate(pattern string, n int64) error {
+	paths, err := filepath.Glob(filepath.Join(s.dir, pattern))
 	if err != nil {
 		return fmt.Errorf("list %s: %w", pattern, err)
 	}
 	for _, p := range paths {
-		if err := preallocate(p, n); err != nil {
+		if err := s.alloc(p, n); err != nil {
 			return err
 		}
 	}
@@ -293,9 +308,10 @@ func (s *segment) wrote(entries []entry) int64 {
 	return logBytes + indexBytes
 }
 
-// percentFull is the most used of the segment's bounds.
+// percentFull is the most used of the segment's bounds. The checkpoint does not
+// count: however large, it leaves room for frames.
 func (s *segment) percentFull(segmentBytes int64) int32 {
-	return int32(max(100*s.logBytes/segmentBytes, 100*s.indexBytes/indexSealBytes, 100*int64(s.next)/maxSegmentFrames))
+	return int32(max(100*(s.logBytes-s.baseBytes)/segmentBytes, 100*s.indexBytes/indexSealBytes, 100*int64(s.next)/maxSegmentFrames))
 }
 
 // full reports whether the segment should take no more frames.
@@ -308,15 +324,15 @@ func (s *segment) full(segmentBytes int64) bool {
 func (q *Queue) acquireStore(s *segment) (store, error) {
 	s.openMu.Lock()
 	defer s.openMu.Unlock()
+	if s.removed {
+		return nil, ErrClosed
+	}
 	if s.store == nil {
-		st, writable, err := q.reopen(s.dir)
+		st, writable, err := q.reopen(s)
 		if err != nil {
 			return nil, err
 		}
 		s.store, s.writable = st, writable
-		if writable {
-			s.indexBytes = indexHardBytes // what a recovery may have to flush
-		}
 	}
 	q.mu.Lock()
 	s.pins++
@@ -328,12 +344,19 @@ func (q *Queue) acquireStore(s *segment) (store, error) {
 func (q *Queue) releaseStore(s *segment) {
 	q.mu.Lock()
 	s.pins--
+	if s.pins == 0 {
+		q.unpinned.Broadcast()
+	}
 	q.mu.Unlock()
 }
 
 // reopen opens an existing segment for reading. One that was not closed
 // cleanly is recovered, which writes.
-func (q *Queue) reopen(dir string) (st store, writable bool, err error) {
+func (q *Queue) reopen(s *segment) (st store, writable bool, err error) {
+	dir := s.dir
+	if _, err := os.Stat(dir); err != nil { // opening would create it
+		return nil, false, fmt.Errorf("open segment: %w", err)
+	}
 	cfg := storeConfig{sync: !q.cfg.NoSync, logger: q.cfg.Logger}
 	if clean, err := cleanlyClosed(dir); err != nil {
 		return nil, false, err
@@ -342,15 +365,36 @@ func (q *Queue) reopen(dir string) (st store, writable bool, err error) {
 			return st, false, nil
 		}
 	}
-	if !q.disk.roomToFlush(indexHardBytes) {
+	s.indexBytes = logBlocks(dir) // what recovery and closing may have to flush
+	if !q.disk.roomToFlush(s.indexBytes) {
 		return nil, false, fmt.Errorf("recover segment %s: %w", filepath.Base(dir), errNoSpace)
 	}
-	st, err = q.cfg.open(dir, storeRecover, cfg)
-	if err != nil {
-		// A failing open repairs some damage on its way (badger#2207).
-		st, err = q.cfg.open(dir, storeRecover, cfg)
+	for range 2 { // a failing open repairs some damage on its way (badger#2207)
+		err = guardFaults(func() (err error) {
+			st, err = q.cfg.open(dir, storeRecover, cfg)
+			return err
+		})
+		if err == nil {
+			break
+		}
 	}
 	return st, true, err
+}
+
+// logBlocks is how much of the write-ahead logs in dir may have been written.
+func logBlocks(dir string) (n int64) {
+	logs, err := filepath.Glob(filepath.Join(dir, "*.mem"))
+	if err != nil {
+		return indexHardBytes
+	}
+	for _, path := range logs {
+		size, err := diskBytes(path)
+		if err != nil {
+			return indexHardBytes
+		}
+		n += size
+	}
+	return min(n, indexHardBytes)
 }
 
 // cleanlyClosed reports whether a segment's database was flushed and closed: a

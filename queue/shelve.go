@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -34,13 +33,15 @@ func (q *Queue) shelvable() *segment {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.cfg.now()
+	crowded := len(q.segs) > crowdedSegments
 	for _, st := range q.st.sortedSegments() {
 		s := q.segs[st.id]
 		if s == nil || !s.sealed || s == q.shelf || len(s.live) == 0 || s.diskBytes == 0 ||
 			now.Sub(s.touched) < q.cfg.ShelveAfter || (s.index != nil && s.index.leased > 0) {
 			continue
 		}
-		if 2*s.liveBytes() < s.diskBytes-minSegmentBytes || len(s.placed) > 1024 {
+		if 2*s.liveBytes() < s.diskBytes-minSegmentBytes || len(s.placed) > maxPlaced ||
+			(crowded && 8*s.diskBytes < q.cfg.SegmentBytes) {
 			return s
 		}
 	}
@@ -50,6 +51,16 @@ func (q *Queue) shelvable() *segment {
 // minSegmentBytes is what an empty closed database takes on disk: copying a
 // segment that small gains nothing.
 const minSegmentBytes = 64 << 10
+
+const (
+	// crowdedSegments is how many segments there may be before small ones are
+	// copied together: every start begins one.
+	crowdedSegments = 32
+
+	// maxPlaced is how many frames of a segment may have moved before they are
+	// copied, which writes their places beside them.
+	maxPlaced = 1024
+)
 
 func (q *Queue) shelveSegment(s *segment) error {
 	q.mu.Lock()
@@ -96,6 +107,7 @@ func (q *Queue) leaseAll(s *segment) []leaseRef {
 
 // endShelving gives back the frames that were not copied.
 func (q *Queue) endShelving(refs []leaseRef) {
+	defer signal(q.changed)
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range refs {
@@ -105,7 +117,7 @@ func (q *Queue) endShelving(refs []leaseRef) {
 		}
 		if f := &x.frames[refs[i].seq]; f.state == frameLeased {
 			x.leased--
-			if f.place == Pending {
+			if f.place = q.st.standing(f.place); f.place == Pending {
 				x.makeReady(refs[i].seq)
 			} else {
 				f.state = frameKept
@@ -155,24 +167,15 @@ func (q *Queue) shelveBatch(s *segment, refs []leaseRef) (n int, err error) {
 }
 
 // copyFrame reads a frame, writes its present place into its stored form, and
-// marks it as a copy: its items were accepted once. A frame that fails its
-// checksum is copied with a checksum that still fails.
+// marks it as a copy. A frame whose body is damaged is copied as it is.
 func (q *Queue) copyFrame(s *segment, ref *leaseRef) (value []byte, err error) {
 	if err := q.readFrame(s, ref.seq, func(v []byte) { value = slices.Clone(v) }); err != nil {
 		return nil, err
 	}
-	h, err := parseFrameHeader(value)
-	if err != nil {
+	if _, err := parseFrameHeader(value); err != nil {
 		return nil, err
 	}
-	intact := frameCRC(value) == h.crc
-	value[4] &^= frameFlagAccepted
-	binary.BigEndian.PutUint64(value[12:], uint64(ref.info.place))
-	crc := frameCRC(value)
-	if !intact {
-		crc ^= 1
-	}
-	binary.BigEndian.PutUint32(value[44:], crc)
+	rewriteFrame(value, ref.info.place)
 	return value, nil
 }
 

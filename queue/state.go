@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"math/bits"
 	"slices"
 )
@@ -63,10 +64,13 @@ func (b bitset) count() (n int) {
 // segmentState is what must be known of a segment, and is checkpointed.
 type segmentState struct {
 	id    uint64
-	shelf bool   // holds copies of long-waiting frames; never the journal
-	next  uint32 // frames with this number or higher are not part of the state
-	gone  bitset // settled, or living on elsewhere
-	live  map[bucket]*tally
+	shelf bool // holds copies of long-waiting frames; never the journal
+	// damaged is set once frames were found missing: the directory is then set
+	// aside instead of deleted, for whatever a person can still get out of it.
+	damaged bool
+	next    uint32 // frames with this number or higher are not part of the state
+	gone    bitset // settled, or living on elsewhere
+	live    map[bucket]*tally
 
 	// placed holds the place of frames that moved after they were written.
 	placed map[uint32]Place
@@ -104,16 +108,22 @@ func (s *segmentState) liveBytes() (n int64) {
 	return n
 }
 
-// placeOf is where frame seq, written at place written, stands now.
-func (st *state) placeOf(s *segmentState, seq uint32, written Place) Place {
-	p := written
-	if moved, ok := s.placed[seq]; ok {
-		p = moved
-	}
-	if _, ok := st.released[p]; ok {
+// standing is where data at place p stands now. Releasing a case forgets it
+// and touches none of its frames, so what still names it is pending. Case
+// numbers are not reused.
+func (st *state) standing(p Place) Place {
+	if st.cases[p] == nil {
 		return Pending
 	}
 	return p
+}
+
+// placeOf is where frame seq, written at place written, stands now.
+func (st *state) placeOf(s *segmentState, seq uint32, written Place) Place {
+	if moved, ok := s.placed[seq]; ok {
+		return st.standing(moved)
+	}
+	return st.standing(written)
 }
 
 // Totals counts items over the life of the data directory. They add up:
@@ -153,7 +163,6 @@ type state struct {
 	lanes    map[LaneID]*laneState
 	byName   map[string]*laneState
 	cases    map[Place]*caseState
-	released map[Place]uint64 // released cases: segments up to this id may still name them
 	notes    map[string][]byte
 	segments map[uint64]*segmentState
 }
@@ -162,7 +171,7 @@ func newState() *state {
 	return &state{
 		nextSegment: 1, nextLane: 1, nextPlace: 1,
 		dropped: map[string]int64{}, lanes: map[LaneID]*laneState{}, byName: map[string]*laneState{},
-		cases: map[Place]*caseState{}, released: map[Place]uint64{}, notes: map[string][]byte{},
+		cases: map[Place]*caseState{}, notes: map[string][]byte{},
 		segments: map[uint64]*segmentState{},
 	}
 }
@@ -175,6 +184,7 @@ func (st *state) addFrame(s *segmentState, seq uint32, h frameHeader) {
 	if s.gone.has(seq) {
 		return
 	}
+	st.nextPlace = max(st.nextPlace, h.place+1)
 	s.tally(bucket{h.lane, st.placeOf(s, seq, h.place)}).add(h.tally())
 	if h.accepted {
 		st.accepted += int64(h.items)
@@ -192,22 +202,25 @@ func (h frameHeader) tally() tally {
 // apply changes the state by one event. Events that refer to a frame already
 // gone change nothing, so a replayed journal is harmless.
 func (st *state) apply(e *event) {
+	st.nextPlace = max(st.nextPlace, e.to+1)
 	switch e.kind {
 	case eventDelivered, eventDropped, eventReplaced, eventCopied:
 		st.applyGone(e)
 	case eventPlaced:
 		if s := st.segments[e.segment]; s != nil && !s.gone.has(e.seq) {
 			t := e.tally()
-			s.remove(bucket{e.lane, e.from}, t)
-			s.tally(bucket{e.lane, e.to}).add(t)
-			s.placed[e.seq] = e.to
+			s.remove(bucket{e.lane, st.standing(e.from)}, t)
+			s.tally(bucket{e.lane, st.standing(e.to)}).add(t)
+			s.placed[e.seq] = st.standing(e.to)
 		}
 	case eventReleased:
 		st.applyReleased(e.from)
 	case eventCase:
 		st.applyCase(e)
 	case eventClosed:
-		delete(st.cases, e.from)
+		if !st.holds(e.from) {
+			delete(st.cases, e.from)
+		}
 	case eventNote:
 		if e.data == nil {
 			delete(st.notes, e.text)
@@ -222,10 +235,34 @@ func (st *state) apply(e *event) {
 		if s := st.segments[e.segment]; s != nil {
 			t := e.tally()
 			t.frames = e.frames
-			s.remove(bucket{e.lane, e.from}, t)
+			s.remove(bucket{e.lane, st.standing(e.from)}, t)
+			s.damaged = true
 		}
 		st.dropped[e.text] += e.items
 	}
+}
+
+// holds reports whether anything stands at p.
+func (st *state) holds(p Place) bool {
+	for _, s := range st.segments {
+		for b := range s.live {
+			if b.place == p {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// damageCase is the case that keeps what cannot be read of a lane, 0 if none
+// is open.
+func (st *state) damageCase(lane LaneID) Place {
+	for p, c := range st.cases {
+		if c.kind == CaseDamage && c.lane == lane {
+			return p
+		}
+	}
+	return Pending
 }
 
 func (st *state) addLane(l *laneState) {
@@ -248,7 +285,8 @@ func (st *state) applyGone(e *event) {
 	}
 	s.gone.set(e.seq)
 	delete(s.placed, e.seq)
-	s.remove(bucket{e.lane, e.from}, e.tally())
+	place := st.standing(e.from)
+	s.remove(bucket{e.lane, place}, e.tally())
 	switch e.kind {
 	case eventDelivered:
 		st.delivered += e.items
@@ -257,12 +295,15 @@ func (st *state) applyGone(e *event) {
 	case eventReplaced:
 		st.delivered += e.done
 	case eventCopied:
-		if to := st.segments[e.toSegment]; to != nil {
-			if e.toSeq >= to.next {
-				to.next = e.toSeq + 1
-			}
-			to.tally(bucket{e.lane, e.from}).add(e.tally())
+		to := st.segments[e.toSegment]
+		if to == nil { // the shelf was opened after the checkpoint
+			to = newSegmentState(e.toSegment, true)
+			st.segments[to.id] = to
 		}
+		if e.toSeq >= to.next {
+			to.next = e.toSeq + 1
+		}
+		to.tally(bucket{e.lane, place}).add(e.tally())
 	}
 }
 
@@ -273,9 +314,6 @@ func (st *state) applyCase(e *event) {
 		st.cases[e.to] = c
 	}
 	c.data = e.data
-	if e.to >= st.nextPlace {
-		st.nextPlace = e.to + 1
-	}
 }
 
 func (st *state) applyReleased(p Place) {
@@ -283,9 +321,7 @@ func (st *state) applyReleased(p Place) {
 		return
 	}
 	delete(st.cases, p)
-	var newest uint64
-	for id, s := range st.segments {
-		newest = max(newest, id)
+	for _, s := range st.segments {
 		for b, t := range s.live {
 			if b.place == p {
 				delete(s.live, b)
@@ -293,7 +329,6 @@ func (st *state) applyReleased(p Place) {
 			}
 		}
 	}
-	st.released[p] = newest
 }
 
 // totals adds everything up.
@@ -329,30 +364,20 @@ func (st *state) kindOf(p Place) CaseKind {
 	return CaseQuarantine
 }
 
-// prune forgets what nothing refers to: segments without live frames unless
-// keep says they are being written, released cases that no segment can name, and lanes without live
-// frames that are not in use.
-func (st *state) prune(keep func(segment uint64) bool, inUse func(LaneID) bool) {
+// pruneLanes forgets lanes without live frames that are not in use.
+func (st *state) pruneLanes(inUse func(LaneID) bool) {
 	used := map[LaneID]bool{}
-	oldest := st.nextSegment
-	for id, s := range st.segments {
-		if len(s.live) == 0 && !keep(id) {
-			delete(st.segments, id)
-			continue
-		}
-		oldest = min(oldest, id)
+	for _, s := range st.segments {
 		for b := range s.live {
 			used[b.lane] = true
 		}
 	}
-	for p, upTo := range st.released {
-		if upTo < oldest {
-			delete(st.released, p)
-		}
-	}
 	for id, l := range st.lanes {
-		if !used[id] && !inUse(id) {
-			delete(st.lanes, id)
+		if used[id] || inUse(id) {
+			continue
+		}
+		delete(st.lanes, id)
+		if st.byName[l.descriptor] == l { // a replayed journal may have numbered it again
 			delete(st.byName, l.descriptor)
 		}
 	}
@@ -364,11 +389,6 @@ func (st *state) sortedSegments() []*segmentState {
 	for _, s := range st.segments {
 		out = append(out, s)
 	}
-	slices.SortFunc(out, func(a, b *segmentState) int {
-		if a.id < b.id {
-			return -1
-		}
-		return 1
-	})
+	slices.SortFunc(out, func(a, b *segmentState) int { return cmp.Compare(a.id, b.id) })
 	return out
 }

@@ -1,0 +1,369 @@
+package queue
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// The test binary runs itself as a child that uses a queue and is killed. The
+// variables say what the child is to do.
+const (
+	childEnv     = "WEIR_QUEUE_TEST_CHILD"      // the data directory
+	childRoleEnv = "WEIR_QUEUE_TEST_CHILD_ROLE" // work, fill, or hold
+	childStepEnv = "WEIR_QUEUE_TEST_CHILD_STEP" // step:n, where to kill itself
+	childBaseEnv = "WEIR_QUEUE_TEST_CHILD_BASE" // first message number
+)
+
+func runChild() int {
+	var err error
+	switch os.Getenv(childRoleEnv) {
+	case "hold":
+		err = childHold()
+	case "fill":
+		err = childFill()
+	default:
+		err = childWork()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "child:", err)
+		return 1
+	}
+	return 0
+}
+
+// childConfig kills the process at the step it is told to.
+func childConfig() Config {
+	cfg := smallConfig(os.Getenv(childEnv))
+	cfg.NoSync, cfg.noKeeper = false, false
+	name, count, ok := strings.Cut(os.Getenv(childStepEnv), ":")
+	if ok {
+		n, _ := strconv.Atoi(count)
+		var seen atomic.Int32
+		cfg.step = func(step string) {
+			if step == name && int(seen.Add(1)) == n {
+				_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+				select {} // until it arrives
+			}
+		}
+	}
+	return cfg
+}
+
+// childHold holds the lock until its input ends.
+func childHold() error {
+	q, err := Open(childConfig())
+	if err != nil {
+		return err
+	}
+	fmt.Println("open")
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return q.Close()
+}
+
+// childWork appends from several goroutines and settles, saying before and
+// after each what it does. Lines are short, so writes to the pipe are atomic.
+func childWork() error {
+	q, err := Open(childConfig())
+	if err != nil {
+		return err
+	}
+	base, _ := strconv.ParseUint(os.Getenv(childBaseEnv), 10, 64)
+	var next atomic.Uint64
+	next.Store(base)
+	say := func(format string, args ...any) { _, _ = fmt.Fprintf(os.Stdout, format+"\n", args...) }
+	say("open")
+	var wg sync.WaitGroup
+	for worker := range 4 {
+		wg.Go(func() {
+			for r := rand.New(rand.NewPCG(base, uint64(worker))); ; {
+				id := next.Add(1)
+				say("try %d", id)
+				if q.Append(context.Background(), export("lane"+strconv.Itoa(worker%3), r.IntN(20_000), id)) == nil {
+					say("acked %d", id)
+				}
+			}
+		})
+	}
+	wg.Go(func() { childSettle(q, say) })
+	wg.Wait()
+	return nil
+}
+
+// childSettle leases and settles: most are delivered, some split, some kept
+// and released, some left for later, so that old segments are shelved.
+func childSettle(q *Queue, say func(string, ...any)) {
+	f := failer{}
+	var kept Place
+	for r := rand.New(rand.NewPCG(1, 2)); ; <-q.Changed() {
+		for _, lane := range q.Lanes() {
+			l, err := q.Lease(LeaseOptions{Lane: lane.ID, MaxRawBytes: 200_000, Newest: r.IntN(2) == 0})
+			if err != nil || l == nil {
+				continue
+			}
+			var settlements []Settlement
+			var gone []uint64
+			for i, frame := range l.Frames {
+				ids := frameIDs(f, frame)
+				switch n := r.IntN(20); {
+				case n == 0 && kept != 0:
+					settlements = append(settlements, Settlement{Frame: i, Result: ResultKept, Place: kept})
+				case n == 1:
+					parts := splitParts(ids[1:], plain(f, frame))
+					settlements = append(settlements, Settlement{Frame: i, Result: ResultReplaced, Delivered: 1, Parts: parts})
+					gone = append(gone, ids[0])
+				case n > 2:
+					settlements = append(settlements, Settlement{Frame: i, Result: ResultDelivered})
+					gone = append(gone, ids...)
+				}
+			}
+			sayIDs(say, "settling", gone)
+			if l.Settle(settlements...) == nil {
+				sayIDs(say, "settled", gone)
+			}
+		}
+		if r.IntN(10) == 0 {
+			if kept != 0 {
+				_ = q.Release(kept)
+			}
+			kept, _ = q.OpenCase(Case{Kind: CaseQuarantine})
+		}
+	}
+}
+
+// splitParts makes a part of each message.
+func splitParts(ids []uint64, payload []byte) (parts []Part) {
+	for len(payload) > 0 {
+		n := 12 + int(uint32(payload[0])<<24|uint32(payload[1])<<16|uint32(payload[2])<<8|uint32(payload[3]))
+		found, err := messageIDs(payload[:n])
+		if err == nil && len(found) == 1 && slices.Contains(ids, found[0]) {
+			parts = append(parts, Part{Payload: payload[:n], Items: 1, Traces: []TraceID{traceOf(found[0])}})
+		}
+		payload = payload[n:]
+	}
+	return parts
+}
+
+func sayIDs(say func(string, ...any), what string, ids []uint64) {
+	for _, id := range ids {
+		say("%s %d", what, id)
+	}
+}
+
+type failer struct{}
+
+func (failer) Fatalf(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "child: "+format+"\n", args...)
+	os.Exit(3)
+}
+
+// witness is what children said, over all rounds.
+type witness struct {
+	tried, acked, settling, settled map[uint64]bool
+	settledOnce                     []uint64
+	last                            uint64
+}
+
+func newWitness() *witness {
+	return &witness{tried: map[uint64]bool{}, acked: map[uint64]bool{}, settling: map[uint64]bool{}, settled: map[uint64]bool{}}
+}
+
+func (w *witness) read(t *testing.T, r io.Reader, enough func() bool, kill func()) (lines int) {
+	t.Helper()
+	scan := bufio.NewScanner(r)
+	for scan.Scan() {
+		word, number, ok := strings.Cut(scan.Text(), " ")
+		if !ok {
+			continue
+		}
+		id, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
+			continue // cut off by the kill
+		}
+		lines++
+		switch word {
+		case "try":
+			w.tried[id] = true
+			w.last = max(w.last, id)
+		case "acked":
+			w.acked[id] = true
+		case "settling":
+			w.settling[id] = true
+		case "settled":
+			w.settled[id] = true
+		}
+		if enough() {
+			kill()
+		}
+	}
+	return lines
+}
+
+// TestKilledProcessLosesNothingAcknowledged kills a child at random moments
+// and at every named step, over one data directory, and checks after each
+// round that what was acknowledged is there once unless it was settled.
+func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
+	dir := t.TempDir()
+	w := newWitness()
+	steps := []string{"committed", "rotating", "rotated", "shelved", "removed", "recovering", "recovered"}
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	for round := range killRounds(t) {
+		step := ""
+		if round%2 == 1 {
+			step = steps[round/2%len(steps)]
+			n := 1
+			if !strings.HasPrefix(step, "recover") {
+				n += r.IntN(4)
+			}
+			step += ":" + strconv.Itoa(n)
+		}
+		killOnce(t, w, childRun{dir: dir, step: step, lines: 50 + r.IntN(1500)})
+		if round%4 == 3 { // the recovery of the next child is the recovery of a kill, otherwise
+			checkSurvivors(t, w, dir, r.IntN(2) == 0)
+		}
+	}
+	checkSurvivors(t, w, dir, true)
+	if len(w.acked) == 0 || len(w.settled) == 0 {
+		t.Fatalf("the children did nothing: %d acknowledged, %d settled", len(w.acked), len(w.settled))
+	}
+	t.Logf("%d tried, %d acknowledged, %d settled", len(w.tried), len(w.acked), len(w.settled))
+}
+
+func killRounds(t *testing.T) int {
+	n, err := strconv.Atoi(os.Getenv("WEIR_KILL_ROUNDS"))
+	if err != nil && os.Getenv("WEIR_KILL_ROUNDS") != "" {
+		t.Fatalf("WEIR_KILL_ROUNDS: %v", err)
+	}
+	if n == 0 {
+		n = 40
+	}
+	return n
+}
+
+// childRun is one life of a child.
+type childRun struct {
+	dir, step string
+	lines     int // killed after so many, or at the step
+}
+
+func killOnce(t *testing.T, w *witness, run childRun) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+run.dir, childRoleEnv+"=work", childStepEnv+"="+run.step,
+		childBaseEnv+"="+strconv.FormatUint(w.last+1000, 10))
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	w.read(t, out, func() bool { seen++; return seen == run.lines }, func() { _ = cmd.Process.Kill() })
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != -1 {
+		t.Fatalf("child (step %q) ended by itself: %v\n%s", run.step, err, stderr.String())
+	}
+}
+
+// checkSurvivors opens the directory and compares it with what was said.
+func checkSurvivors(t *testing.T, w *witness, dir string, drain bool) {
+	t.Helper()
+	q, err := Open(smallConfig(dir))
+	if err != nil {
+		t.Fatalf("open after kill: %v", err)
+	}
+	defer func() { _ = q.Close() }()
+	if len(q.reports) > 0 {
+		t.Errorf("recovery complains: %q", q.reports)
+	}
+	checkTotals(t, q)
+	for _, c := range q.Cases() {
+		if err := q.Release(c.Place); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := map[uint64]int{}
+	for _, ids := range pendingIDs(t, q) {
+		for _, id := range ids {
+			found[id]++
+		}
+	}
+	for id, n := range found {
+		switch {
+		case n > 1:
+			t.Fatalf("message %d is there %d times", id, n)
+		case !w.tried[id]:
+			t.Fatalf("message %d was never sent", id)
+		case w.settled[id]:
+			t.Fatalf("message %d was settled and is there again", id)
+		}
+	}
+	for id := range w.acked {
+		if found[id] == 0 && !w.settling[id] {
+			t.Fatalf("message %d was acknowledged, not settled, and is gone", id)
+		}
+	}
+	if drain {
+		for _, id := range settleAll(t, q) {
+			w.settling[id], w.settled[id] = true, true
+		}
+	}
+}
+
+func TestSecondProcessIsRefusedByNameUntilTheFirstIsGone(t *testing.T) {
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+dir, childRoleEnv+"=hold")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stdin.Close() }()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != "open\n" {
+		t.Fatalf("child said %q, %v", line, err)
+	}
+	_, err = Open(smallConfig(dir))
+	var locked *LockedError
+	if !errors.As(err, &locked) {
+		t.Fatalf("open of a directory in use: %v, want a LockedError", err)
+	}
+	if locked.PID != cmd.Process.Pid || locked.Owner != "test" || locked.Dir != dir {
+		t.Errorf("refused in the name of %+v, want process %d (test) in %s", locked, cmd.Process.Pid, dir)
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	mustOpen(t, smallConfig(dir))
+	if _, err := os.Stat(filepath.Join(dir, "lock")); err != nil {
+		t.Errorf("the lock file is gone: %v", err)
+	}
+}

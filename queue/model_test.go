@@ -1,0 +1,397 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// model is the reference: where each message is, and nothing else.
+type model struct {
+	t   *rapid.T
+	dir string
+	n   int // directories used
+	q   *Queue
+
+	next      uint64
+	lane      map[uint64]string // live messages
+	place     map[uint64]Place  // of live messages
+	sizes     map[uint64]int
+	delivered int64
+	dropped   int64
+	cases     map[Place]string // data
+	notes     map[string][]byte
+	leases    []*modelLease
+}
+
+type modelLease struct {
+	l   *Lease
+	ids [][]uint64 // by frame
+}
+
+func TestQueueBehavesLikeTheModel(t *testing.T) {
+	root := t.TempDir()
+	runs := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		runs++
+		m := &model{
+			t: rt, dir: filepath.Join(root, fmt.Sprint(runs)), lane: map[uint64]string{}, place: map[uint64]Place{},
+			sizes: map[uint64]int{}, cases: map[Place]string{}, notes: map[string][]byte{},
+		}
+		m.open()
+		defer func() {
+			_ = m.q.Close()
+			_ = os.RemoveAll(m.dir)
+		}()
+		rt.Repeat(map[string]func(*rapid.T){
+			"append":  m.append,
+			"append2": m.append,
+			"lease":   m.takeLease,
+			"lease2":  m.takeLease,
+			"settle":  m.settle,
+			"settle2": m.settle,
+			"return":  m.giveBack,
+			"case":    m.openCase,
+			"release": m.release,
+			"close":   m.closeCase,
+			"note":    m.setNote,
+			"keep":    m.keep,
+			"reopen":  m.reopen,
+			"crash":   m.crash,
+			"":        m.check,
+		})
+		m.finish()
+	})
+}
+
+func (m *model) open() {
+	q, err := Open(smallConfig(filepath.Join(m.dir, fmt.Sprint(m.n))))
+	if err != nil {
+		m.t.Fatalf("open: %v", err)
+	}
+	if len(q.reports) > 0 {
+		m.t.Fatalf("recovery complains: %q", q.reports)
+	}
+	m.q = q
+}
+
+func (m *model) append(t *rapid.T) {
+	lane := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "lane")
+	size := rapid.SampledFrom([]int{1, 100, 3000, 9000, 60000}).Draw(t, "size")
+	var ids []uint64
+	for range rapid.IntRange(1, 4).Draw(t, "messages") {
+		m.next++
+		ids = append(ids, m.next)
+		m.lane[m.next], m.place[m.next], m.sizes[m.next] = lane, Pending, size
+	}
+	if err := m.q.Append(context.Background(), export(lane, size, ids...)); err != nil {
+		t.Fatalf("append: %v", err)
+	}
+}
+
+func (m *model) takeLease(t *rapid.T) {
+	lane := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "lane")
+	l, err := m.q.Lease(LeaseOptions{
+		Lane: laneID(m.q, lane), Newest: rapid.Bool().Draw(t, "newest"),
+		MaxRawBytes: rapid.SampledFrom([]int64{1, 10_000, 200_000}).Draw(t, "bytes"),
+		MaxFrames:   rapid.IntRange(1, 5).Draw(t, "frames"),
+	})
+	if err != nil {
+		t.Fatalf("lease: %v", err)
+	}
+	if l == nil {
+		if want := m.ready(lane); len(want) > 0 {
+			t.Fatalf("nothing to lease in lane %s, and %v should be", lane, want)
+		}
+		return
+	}
+	ml := &modelLease{l: l}
+	ready := m.ready(lane)
+	for _, f := range l.Frames {
+		ids := frameIDs(t, f)
+		for _, id := range ids {
+			if !slices.Contains(ready, id) {
+				t.Fatalf("leased message %d, which is not ready in lane %s", id, lane)
+			}
+		}
+		ml.ids = append(ml.ids, ids)
+	}
+	m.leases = append(m.leases, ml)
+}
+
+// ready lists the messages of a lane that are pending and not leased.
+func (m *model) ready(lane string) (ids []uint64) {
+	leased := map[uint64]bool{}
+	for _, l := range m.leases {
+		for _, frame := range l.ids {
+			for _, id := range frame {
+				leased[id] = true
+			}
+		}
+	}
+	for id, l := range m.lane {
+		if l == lane && m.place[id] == Pending && !leased[id] {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (m *model) pickLease(t *rapid.T) *modelLease {
+	if len(m.leases) == 0 {
+		return nil
+	}
+	i := rapid.IntRange(0, len(m.leases)-1).Draw(t, "lease")
+	l := m.leases[i]
+	m.leases = slices.Delete(m.leases, i, i+1)
+	return l
+}
+
+func (m *model) forget(ids ...uint64) {
+	for _, id := range ids {
+		delete(m.lane, id)
+		delete(m.place, id)
+	}
+}
+
+func (m *model) pickCase(t *rapid.T) Place {
+	if len(m.cases) == 0 {
+		return 0
+	}
+	return rapid.SampledFrom(slices.Sorted(maps.Keys(m.cases))).Draw(t, "case")
+}
+
+func (m *model) settle(t *rapid.T) {
+	ml := m.pickLease(t)
+	if ml == nil {
+		return
+	}
+	var settlements []Settlement
+	for i, ids := range ml.ids {
+		s := Settlement{Frame: i}
+		place := m.pickCase(t)
+		switch rapid.IntRange(0, 4).Draw(t, "result") {
+		case 0:
+			continue
+		case 1:
+			s.Result = ResultDelivered
+			m.delivered += int64(len(ids))
+			m.forget(ids...)
+		case 2:
+			s.Result, s.Reason = ResultDropped, "policy"
+			m.dropped += int64(len(ids))
+			m.forget(ids...)
+		case 3:
+			if place == Pending {
+				continue
+			}
+			s.Result, s.Place = ResultKept, place
+			for _, id := range ids {
+				m.place[id] = place
+			}
+		case 4:
+			s.Result = ResultReplaced
+			s.Delivered = rapid.IntRange(0, len(ids)).Draw(t, "delivered")
+			m.delivered += int64(s.Delivered)
+			m.forget(ids[:s.Delivered]...)
+			for j, id := range ids[s.Delivered:] {
+				p := Part{Payload: message(id, m.sizes[id]), Items: 1, Traces: []TraceID{traceOf(id)}}
+				if j%2 == 0 {
+					p.Place = place
+				}
+				m.place[id] = p.Place
+				s.Parts = append(s.Parts, p)
+			}
+		}
+		settlements = append(settlements, s)
+	}
+	if err := ml.l.Settle(settlements...); err != nil {
+		t.Fatalf("settle: %v", err)
+	}
+}
+
+func (m *model) giveBack(t *rapid.T) {
+	if l := m.pickLease(t); l != nil {
+		l.l.Return()
+	}
+}
+
+func (m *model) openCase(t *rapid.T) {
+	if len(m.cases) > 3 {
+		return
+	}
+	data := fmt.Sprint("case ", m.next)
+	p, err := m.q.OpenCase(Case{Kind: CaseQuarantine, Data: []byte(data)})
+	if err != nil {
+		t.Fatalf("open case: %v", err)
+	}
+	if _, ok := m.cases[p]; ok || p == Pending {
+		t.Fatalf("case number %d is not new", p)
+	}
+	m.cases[p] = data
+}
+
+func (m *model) release(t *rapid.T) {
+	p := m.pickCase(t)
+	if p == Pending {
+		return
+	}
+	if err := m.q.Release(p); err != nil {
+		t.Fatalf("release: %v", err)
+	}
+	m.released(p)
+}
+
+func (m *model) released(p Place) {
+	delete(m.cases, p)
+	for id, at := range m.place {
+		if at == p {
+			m.place[id] = Pending
+		}
+	}
+}
+
+func (m *model) closeCase(t *rapid.T) {
+	p := m.pickCase(t)
+	if p == Pending {
+		return
+	}
+	if err := m.q.CloseCase(p); err != nil {
+		t.Fatalf("close case: %v", err)
+	}
+	if !slices.Contains(slices.Collect(maps.Values(m.place)), p) {
+		delete(m.cases, p)
+	}
+}
+
+func (m *model) setNote(t *rapid.T) {
+	key := rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "key")
+	value := rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(t, "value")
+	if rapid.Bool().Draw(t, "delete") {
+		value = nil
+		delete(m.notes, key)
+	} else {
+		m.notes[key] = value
+	}
+	if err := m.q.SetNote(key, value); err != nil {
+		t.Fatalf("note: %v", err)
+	}
+}
+
+func (m *model) keep(t *rapid.T) {
+	for range 3 {
+		if err := m.q.keep(); err != nil {
+			t.Fatalf("keep: %v", err)
+		}
+	}
+}
+
+func (m *model) reopen(t *rapid.T) {
+	if err := m.q.Close(); err != nil {
+		t.Fatalf("close: %v", err)
+	}
+	for _, l := range m.leases {
+		l.l.Return()
+		if _, err := m.q.Lease(LeaseOptions{Lane: 1}); !errors.Is(err, ErrClosed) {
+			t.Fatalf("lease after close: %v, want %v", err, ErrClosed)
+		}
+	}
+	m.leases = nil
+	m.open()
+}
+
+func (m *model) crash(t *rapid.T) {
+	old := m.q
+	from := m.q.cfg.Dir
+	m.n++
+	crashCopy(t, old, filepath.Join(m.dir, fmt.Sprint(m.n)))
+	if err := old.Close(); err != nil {
+		t.Fatalf("close: %v", err)
+	}
+	_ = os.RemoveAll(from)
+	m.leases = nil
+	m.open()
+}
+
+// check compares what the queue says with the model.
+func (m *model) check(t *rapid.T) {
+	want := Totals{Accepted: int64(m.next), Delivered: m.delivered, Dropped: m.dropped, DroppedByReason: map[string]int64{}}
+	if m.dropped > 0 {
+		want.DroppedByReason["policy"] = m.dropped
+	}
+	wantCases, gotCases := map[Place]string{}, map[Place]string{}
+	items := map[Place]int64{}
+	for p, data := range m.cases {
+		wantCases[p] = data
+	}
+	for _, p := range m.place {
+		items[p]++
+		if p == Pending {
+			want.Pending++
+		} else {
+			want.Quarantined++
+		}
+	}
+	if diff := cmp.Diff(want, checkTotals(t, m.q)); diff != "" {
+		t.Fatalf("totals (-want +got):\n%s", diff)
+	}
+	for _, c := range m.q.Cases() {
+		gotCases[c.Place] = string(c.Data)
+		if c.Items != items[c.Place] {
+			t.Fatalf("case %d has %d items, want %d", c.Place, c.Items, items[c.Place])
+		}
+	}
+	if diff := cmp.Diff(wantCases, gotCases); diff != "" {
+		t.Fatalf("cases (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(m.notes, m.q.Notes(""), equateEmptyBytes); diff != "" {
+		t.Fatalf("notes (-want +got):\n%s", diff)
+	}
+}
+
+var equateEmptyBytes = cmp.Comparer(func(a, b []byte) bool { return string(a) == string(b) })
+
+// finish reads everything back: what is pending, and then what was kept.
+func (m *model) finish() {
+	for _, l := range m.leases {
+		l.l.Return()
+	}
+	m.leases = nil
+	m.compareContents()
+	for p := range m.cases {
+		if err := m.q.Release(p); err != nil {
+			m.t.Fatalf("release: %v", err)
+		}
+		m.released(p)
+	}
+	m.compareContents()
+	m.delivered += int64(len(settleAll(m.t, m.q)))
+	m.forget(slices.Collect(maps.Keys(m.lane))...)
+	m.check(m.t)
+}
+
+func (m *model) compareContents() {
+	want := map[string][]uint64{}
+	for id, lane := range m.lane {
+		if m.place[id] == Pending {
+			want[lane] = append(want[lane], id)
+		}
+	}
+	for _, ids := range want {
+		slices.Sort(ids)
+	}
+	got := pendingIDs(m.t, m.q)
+	maps.DeleteFunc(got, func(_ string, ids []uint64) bool { return len(ids) == 0 })
+	if diff := cmp.Diff(want, got); diff != "" {
+		m.t.Fatalf("contents (-want +got):\n%s", diff)
+	}
+}
