@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"weir/internal/listen"
 	"weir/internal/smith"
 )
 
@@ -20,7 +21,7 @@ func runDev(ctx context.Context, s *settings, o devOptions, c *console) (err err
 	if err != nil {
 		return &exitError{code: exitUsage, err: fmt.Errorf("--chaos: %w", err)}
 	}
-	lookAlike := smith.New(smith.Config{AllowAnyKey: true, Chaos: chaos, Control: true})
+	lookAlike := smith.New(smith.Config{AllowAnyKey: true, Chaos: chaos, Control: !listen.Exposed(o.SmithAddr)})
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.SmithAddr)
 	if err != nil {
 		return fmt.Errorf("start the look-alike: %w", err)
