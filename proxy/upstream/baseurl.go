@@ -42,8 +42,7 @@ func ParseBaseURL(raw string) (string, error) {
 	u, err := url.Parse(s)
 	if err != nil {
 		// url.Error repeats the whole input, its cause only the bad piece.
-		var ue *url.Error
-		if errors.As(err, &ue) {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
 			err = ue.Err
 		}
 		return "", fmt.Errorf("upstream URL cannot be read: %s; write it like %s", shorten(err.Error()), DefaultBaseURL)

@@ -21,7 +21,7 @@ import (
 // texts compress about 4:1, each different.
 func traces(b *testing.B, n int) []byte {
 	b.Helper()
-	r := rand.New(rand.NewPCG(3, 4)) //nolint:gosec // the same bytes each time
+	r := rand.New(rand.NewPCG(3, 4))
 	vocabulary := make([]string, 400)
 	for i := range vocabulary {
 		word := make([]byte, 3+r.IntN(7))
@@ -47,7 +47,8 @@ func traces(b *testing.B, n int) []byte {
 		span := &tracepb.Span{
 			TraceId: id(16), SpanId: id(8), ParentSpanId: id(8), Name: "ChatOpenAI", StartTimeUnixNano: start, EndTimeUnixNano: start + r.Uint64N(1e10),
 			Attributes: []*commonpb.KeyValue{
-				{Key: "gen_ai.prompt.0.content", Value: text(1100)}, {Key: "gen_ai.completion.0.content", Value: text(500)},
+				{Key: "gen_ai.prompt.0.content", Value: text(1100)},
+				{Key: "gen_ai.completion.0.content", Value: text(500)},
 				{Key: "gen_ai.request.model", Value: &commonpb.AnyValue{Value: &commonpb.AnyValue_StringValue{StringValue: "gpt-4o-mini"}}},
 				{Key: "gen_ai.usage.input_tokens", Value: &commonpb.AnyValue{Value: &commonpb.AnyValue_IntValue{IntValue: r.Int64N(4000)}}},
 			},

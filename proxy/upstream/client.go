@@ -115,7 +115,7 @@ func (c *Client) Send(ctx context.Context, r *proxy.Request) proxy.Outcome {
 	defer c.sends.Done()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(c.closing, func() { cancel(errClosed) })()
+	defer context.AfterFunc(c.closing, func() { cancel(errClosed) })() //nolint:contextcheck // the client's own end, beside the caller's
 
 	a := attempt{client: c, request: r, encoding: c.Encoding(), redact: newRedactor(r.APIKey), rawBytes: rawBytes(r)}
 	if out, ok := a.check(); !ok {

@@ -162,8 +162,8 @@ func TestReleasedBodyIsNotReadAgain(t *testing.T) {
 }
 
 func TestParseEncoding(t *testing.T) {
-	for in, want := range map[string]Encoding{"": EncodingAuto, "auto": EncodingAuto, " ZSTD ": EncodingZstd, "gzip": EncodingGzip, "Identity": EncodingIdentity} {
-		if got, err := ParseEncoding(in); err != nil || got != want {
+	for in, want := range map[string]Encoding{"": EncodingAuto, "auto": EncodingAuto, "ZSTD": EncodingZstd, "gzip": EncodingGzip, "Identity": EncodingIdentity} {
+		if got, err := ParseEncoding(" " + in + "\n"); err != nil || got != want {
 			t.Errorf("ParseEncoding(%q) = %q, %v, want %q", in, got, err, want)
 		}
 	}

@@ -141,7 +141,7 @@ func (a *attempt) answered(ans *answer, b *body, readErr error) proxy.Outcome {
 		ex.Error = fmt.Errorf("%w: %w", errCutOff, readErr).Error()
 	case out.Reason == reasonNotSmith:
 		ex.Error = "the answer is a web page, not LangSmith's API: check the upstream URL, or the network's login page"
-	case ex.Status >= 300 && ex.Status <= 399:
+	case ex.Status >= 300 && ex.Status <= 399 && ex.Header.Get("Location") != "":
 		ex.Error = fmt.Sprintf("redirected to %q; weir follows no redirect, to keep the API key from other hosts: set the upstream URL to where it leads",
 			ex.Header.Get("Location"))
 	case out.Reason == reasonPartial:

@@ -113,8 +113,8 @@ func isCut(err error) bool {
 	if isReset(err) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return true
 	}
-	var stream http2.StreamError // net/http's own copy of the type converts to it
-	if errors.As(err, &stream) {
+	// net/http's own copy of the type converts to this one.
+	if _, ok := errors.AsType[http2.StreamError](err); ok {
 		return true
 	}
 	s := err.Error()

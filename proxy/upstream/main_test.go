@@ -83,7 +83,7 @@ func writeFile(t testing.TB, path string, data []byte) {
 // payload returns n bytes that look like traces: words that repeat, between
 // ids that do not.
 func payload(n int) []byte {
-	r := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // the same bytes each time
+	r := rand.New(rand.NewPCG(1, 2))
 	var b bytes.Buffer
 	for b.Len() < n {
 		fmt.Fprintf(&b, "gen_ai.prompt.%d.content=please summarise the attached report; span=%016x;", r.IntN(9), r.Uint64())
