@@ -13,7 +13,7 @@ import (
 // costing memory where there is little.
 const (
 	gcPercent          = 400
-	memoryLimitBytes   = 160 << 20
+	memoryLimitBytes   = 88 << 20
 	memoryLimitPercent = 60 // of a cgroup's limit, where that is less
 )
 

@@ -33,7 +33,7 @@ import (
 type weir struct {
 	settings *settings
 	log      *slog.Logger
-	metrics  *prometheus.Registry
+	metrics  metricsRegistry
 
 	queue     *queue.Queue
 	upstream  *upstream.Client
@@ -49,10 +49,20 @@ type weir struct {
 	failed  chan error // cap 2: a listener that failed while serving
 }
 
+// metricsRegistry is where parts register metrics and /metrics reads them.
+type metricsRegistry interface {
+	prometheus.Registerer
+	prometheus.Gatherer
+}
+
 // startWeir starts everything. If one part cannot start, those that did are
 // stopped again.
-func startWeir(ctx context.Context, s *settings, logger *slog.Logger) (_ *weir, err error) {
-	w := &weir{settings: s, log: logger, metrics: prometheus.NewRegistry(), failed: make(chan error, 2)}
+func startWeir(ctx context.Context, s *settings, logger *slog.Logger) (*weir, error) {
+	return startWeirWith(ctx, s, logger, prometheus.NewRegistry())
+}
+
+func startWeirWith(ctx context.Context, s *settings, logger *slog.Logger, metrics metricsRegistry) (_ *weir, err error) {
+	w := &weir{settings: s, log: logger, metrics: metrics, failed: make(chan error, 2)}
 	w.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var undo []func()
 	defer func() {

@@ -64,7 +64,7 @@ func totalsMessage(t queue.Totals) *weirv1.Totals {
 func diskMessage(q *queue.Stats) *weirv1.Disk {
 	d := &weirv1.Disk{
 		UsedBytes: q.UsedBytes, MaxBytes: q.MaxBytes, FreeBytes: q.FreeBytes, MinFreeBytes: q.MinFree,
-		Segments: int32(q.Segments), //nolint:gosec // a few hundred at most
+		Segments: int32(q.Segments),
 	}
 	if q.Refusing != nil {
 		d.Refusing = q.Refusing.Reason + ": " + q.Refusing.Detail
@@ -97,7 +97,7 @@ func caseMessage(c *proxy.CaseStatus) *weirv1.Case {
 	x := &c.Refusal.Exchange
 	return &weirv1.Case{
 		Id: uint64(c.Place), LaneId: uint32(c.Lane), Reason: c.Refusal.Reason,
-		Status: int32(x.Status), //nolint:gosec // an HTTP status
+		Status: int32(x.Status),
 		Body:   x.Body, RequestId: x.RequestID, OpenedAt: timestamppb.New(c.OpenedAt), Items: c.Items, Bytes: c.Bytes,
 	}
 }
