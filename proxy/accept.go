@@ -33,11 +33,14 @@ type laneChoice struct {
 // maxCachedLanes bounds the cache of decided lanes; callers choose its keys.
 const maxCachedLanes = 4096
 
-// Waits named to callers that are refused for now.
+// Waits named to callers that are refused for now. OpenTelemetry's exporters
+// give an export ten seconds by default, waits included, and drop it at once
+// when told to wait for longer than is left of them: so the waits are short
+// enough for several more attempts.
 const (
-	retryAfterFull  = 10 * time.Second
+	retryAfterFull  = 2 * time.Second
 	retryAfterBusy  = time.Second
-	retryAfterDrain = 5 * time.Second
+	retryAfterDrain = 2 * time.Second
 )
 
 // NewAcceptor returns a Sink that keeps exports in q and callers' keys in v.

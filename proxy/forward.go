@@ -206,13 +206,13 @@ func (f *Forwarder) pass(run, send context.Context) time.Duration {
 	for again := true; again && run.Err() == nil; {
 		again = false
 		for i := range lanes {
+			if len(f.slots) == cap(f.slots) {
+				return next // a send that ends wakes the dispatcher
+			}
 			started, wait := f.tryLane(send, &lanes[i])
 			again = again || started
 			if wait > 0 {
 				next = min(next, wait)
-			}
-			if len(f.slots) == cap(f.slots) {
-				return next // a send that ends wakes the dispatcher
 			}
 		}
 	}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -147,14 +146,14 @@ func (w *weir) openListeners(ctx context.Context) (l ingestListeners, err error)
 		if l.grpc, err = listen.Open(ctx, string(s.GRPCAddr)); err != nil {
 			return l, fmt.Errorf("grpc_addr: %w", err)
 		}
-		w.at.GRPC = listenedOn(s.GRPCAddr, l.grpc)
+		w.at.GRPC = listenAddr(listen.Address(l.grpc.Addr()))
 	}
 	if !s.HTTPAddr.off() {
 		if l.http, err = listen.Open(ctx, string(s.HTTPAddr)); err != nil {
 			closeAll(l)
 			return l, fmt.Errorf("http_addr: %w", err)
 		}
-		w.at.HTTP = listenedOn(s.HTTPAddr, l.http)
+		w.at.HTTP = listenAddr(listen.Address(l.http.Addr()))
 	}
 	return l, nil
 }
@@ -165,14 +164,6 @@ func closeAll(l ingestListeners) {
 			_ = ln.Close()
 		}
 	}
-}
-
-// listenedOn is a listener's address with the port it was given.
-func listenedOn(asked listenAddr, l net.Listener) listenAddr {
-	if _, isSocket := asked.socket(); isSocket {
-		return asked
-	}
-	return listenAddr(l.Addr().String())
 }
 
 func (w *weir) startAdmin(ctx context.Context) (err error) {
@@ -191,10 +182,7 @@ func (w *weir) startAdmin(ctx context.Context) (err error) {
 	if err := w.admin.Start(ctx); err != nil {
 		return err
 	}
-	w.at.Admin = listenAddr(w.admin.Addr().String())
-	if _, isSocket := s.AdminAddr.socket(); isSocket {
-		w.at.Admin = s.AdminAddr
-	}
+	w.at.Admin = listenAddr(listen.Address(w.admin.Addr()))
 	w.at.Metrics = s.MetricsAddr
 	return nil
 }
@@ -217,7 +205,7 @@ func (w *weir) serveIngest(l ingestListeners) error {
 		w.health = health.NewServer()
 		healthpb.RegisterHealthServer(w.grpc, w.health)
 		reflection.Register(w.grpc)
-		w.serve1("gRPC", func() error { return w.grpc.Serve(netutil.LimitListener(l.grpc, s.Limits.MaxConnections)) })
+		w.serve1("gRPC", func() error { return w.grpc.Serve(handler.LimitGRPC(l.grpc)) })
 	}
 	if l.http != nil {
 		guard, err := hostguard.New(hostguard.Config{Listen: string(s.HTTPAddr), Hosts: s.AllowedHosts, Origins: s.CORS})
@@ -229,7 +217,7 @@ func (w *weir) serveIngest(l ingestListeners) error {
 			MaxHeaderBytes: int(s.Limits.MaxHeaderBytes),
 			ErrorLog:       slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
 		}
-		w.serve1("HTTP", func() error { return w.http.Serve(netutil.LimitListener(l.http, s.Limits.MaxConnections)) })
+		w.serve1("HTTP", func() error { return w.http.Serve(handler.LimitHTTP(l.http)) })
 	}
 	return nil
 }
