@@ -331,6 +331,7 @@ func (q *Queue) applyLocked(s *segment, frames []newFrame, events []event) {
 					other.index.release(e.from)
 				}
 			}
+		default: // cases, notes and lanes are not in an index
 		}
 	}
 }

@@ -17,7 +17,8 @@
 //   - A lane is whatever may share a request. The queue knows it as an opaque
 //     descriptor and a number.
 //   - A place says where a live frame stands: [Pending], or kept back in a
-//     case (quarantine, or a hold by the quota guard).
+//     case (quarantine, or a hold by the quota guard). A place whose case is
+//     not open is Pending, which is how a release costs nothing.
 //   - A note is a small durable fact of the caller's (a wait, an encrypted
 //     credential) that shares the queue's transactions.
 //
@@ -27,14 +28,14 @@
 //   - a segment: SegmentBytes of frames, or 5 MiB of index and small frames,
 //     whichever comes first
 //   - lanes: MaxLanes with data at a time
-//   - cases: 1,024; notes: 8,192 of at most 64 KiB
+//   - cases: 1,024 and 8 MiB of data; notes: 8,192 and 8 MiB; each at most 64 KiB
 //   - memory: the index of at most a few segments (16,384 frames each), one
 //     group, and a bit per frame of partly settled segments
 //   - disk: MaxBytes, and never below MinFreeBytes of free space
 //
 // # Crash model
 //
-// See docs/durability.md. In short: an [Queue.Append] that returned nil has
+// See docs/durability.md, and docs/format.md for the bytes. In short: a [Queue.Append] that returned nil has
 // been synced by Badger (value log, then write-ahead log) and survives a
 // process kill and a power cut. A settlement that returned nil does too. What
 // was leased and not settled is pending again after a restart.

@@ -13,7 +13,7 @@ func guardFaults(fn func() error) (err error) {
 	defer debug.SetPanicOnFault(old)
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("read failed (%v): %w", r, errDamaged)
+			err = fmt.Errorf("reading failed (%v): %w", r, errDamaged)
 		}
 	}()
 	return fn()

@@ -119,6 +119,7 @@ func (r *faultRun) settle(lane string, do func(ids []uint64, i int) Settlement) 
 			gone = append(gone, ids...)
 		case ResultReplaced:
 			gone = append(gone, ids[:one.Delivered]...)
+		case ResultKept:
 		}
 		s = append(s, one)
 	}
@@ -221,11 +222,12 @@ func runWithFault(t *testing.T, n int, operation func(*faultRun) error) (failed 
 }
 
 func faultOperations() map[string]func(*faultRun) error {
-	deliver := func([]uint64, int) Settlement { return Settlement{} }
-	deliver = func(_ []uint64, i int) Settlement { return Settlement{Frame: i, Result: ResultDelivered} }
+	deliver := func(_ []uint64, i int) Settlement { return Settlement{Frame: i, Result: ResultDelivered} }
 	return map[string]func(*faultRun) error{
 		"append": func(r *faultRun) error { return r.append("a", 2) },
-		"lease":  func(r *faultRun) error { return r.settle("a", func(_ []uint64, i int) Settlement { return deliver(nil, i) }) },
+		"lease": func(r *faultRun) error {
+			return r.settle("a", func(_ []uint64, i int) Settlement { return deliver(nil, i) })
+		},
 		"settle": func(r *faultRun) error { return r.settle("a", deliver) },
 		"split": func(r *faultRun) error {
 			return r.settle("a", func(ids []uint64, i int) Settlement {

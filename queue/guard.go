@@ -11,11 +11,14 @@ import (
 )
 
 const (
-	maxBallastBytes  = 16 << 20
-	minBallastBytes  = 12 << 20   // what a start needs: a recovered log's table and a new segment
-	smallFileSystem  = 1280 << 20 // below this, floor and ballast are a share of it
-	freeSampleEvery  = 100 * time.Millisecond
-	flushMarginBytes = 1 << 20
+	maxBallastBytes = 16 << 20
+	minBallastBytes = 12 << 20   // what a start needs: a recovered log's table and a new segment
+	smallFileSystem = 1280 << 20 // below this, floor and ballast are a share of it
+	freeSampleEvery = 100 * time.Millisecond
+
+	// flushMarginBytes is how much more than its need must be free before a
+	// table is written: another process may be filling the disk meanwhile.
+	flushMarginBytes = 4 << 20
 )
 
 // diskGuard keeps a full disk from Badger, which dies of it: it refuses
@@ -40,8 +43,10 @@ type diskGuard struct {
 }
 
 func newDiskGuard(cfg Config) *diskGuard {
-	g := &diskGuard{dir: cfg.Dir, maxBytes: cfg.MaxBytes, minFreeBytes: cfg.MinFreeBytes, ballastBytes: maxBallastBytes,
-		now: cfg.now, freeBytes: cfg.freeBytes, preallocate: cfg.preallocate, spent: true}
+	g := &diskGuard{
+		dir: cfg.Dir, maxBytes: cfg.MaxBytes, minFreeBytes: cfg.MinFreeBytes, ballastBytes: maxBallastBytes,
+		now: cfg.now, freeBytes: cfg.freeBytes, preallocate: cfg.preallocate, spent: true,
+	}
 	size := fileSystemBytes(cfg.Dir)
 	if size > 0 && size < smallFileSystem {
 		g.ballastBytes = min(max(size/8, minBallastBytes), maxBallastBytes)

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -70,7 +72,7 @@ func messageIDs(payload []byte) (ids []uint64, err error) {
 		if len(payload) < 12+n {
 			return nil, fmt.Errorf("message %d has %d of %d bytes", id, len(payload)-12, n)
 		}
-		if string(payload[:12+n]) != string(message(id, n)) {
+		if !bytes.Equal(payload[:12+n], message(id, n)) {
 			return nil, fmt.Errorf("message %d does not read back as written", id)
 		}
 		ids = append(ids, id)
@@ -100,6 +102,8 @@ func mustAppend(t testing.TB, q *Queue, e *Export) {
 		t.Fatalf("append: %v", err)
 	}
 }
+
+var discardLogger = slog.New(slog.DiscardHandler)
 
 var testDecoder, _ = zstd.NewReader(nil, zstd.WithDecoderConcurrency(1))
 
@@ -261,7 +265,7 @@ func copySparse(from, to string) (err error) {
 	for at := int64(0); at < info.Size(); {
 		start, err := in.Seek(at, seekData)
 		if err != nil {
-			return nil //nolint:nilerr // no data beyond
+			return nil // no data beyond
 		}
 		end, err := in.Seek(start, seekHole)
 		if err != nil {

@@ -55,7 +55,7 @@ func (q *Queue) keep() error {
 	if serr := q.prepareSpare(); err == nil {
 		err = serr
 	}
-	q.disk.check(0)
+	_ = q.disk.check(0) // renews the standing refusal
 	return err
 }
 

@@ -175,8 +175,8 @@ func (failer) Fatalf(format string, args ...any) {
 // witness is what children said, over all rounds.
 type witness struct {
 	tried, acked, settling, settled map[uint64]bool
-	settledOnce                     []uint64
 	last                            uint64
+	on                              func(word string) // called for each line, if set
 }
 
 func newWitness() *witness {
@@ -206,6 +206,9 @@ func (w *witness) read(t *testing.T, r io.Reader, enough func() bool, kill func(
 			w.settling[id] = true
 		case "settled":
 			w.settled[id] = true
+		}
+		if w.on != nil {
+			w.on(word)
 		}
 		if enough() {
 			kill()

@@ -41,7 +41,8 @@ type leaseRef struct {
 var leaseBuffers = sync.Pool{New: func() any { b := make([]byte, 0, 1<<20); return &b }}
 
 // Lease takes pending frames of a lane, oldest first, and reads their
-// payloads. It returns nil when none is ready. Frames that turn out damaged
+// payloads. It returns nil when none is ready, which may be for a moment only:
+// Changed tells when to look again. Frames that turn out damaged
 // are kept aside in a case and not returned.
 func (q *Queue) Lease(o LeaseOptions) (*Lease, error) {
 	if q.closing.Load() {
@@ -65,36 +66,42 @@ func (q *Queue) Lease(o LeaseOptions) (*Lease, error) {
 	}
 }
 
-// pick marks frames as leased, loading segments as needed.
+// pick marks frames as leased, loading segments as needed. A segment that
+// cannot be opened for lack of space is passed over: draining the others is
+// what makes space.
 func (q *Queue) pick(o LeaseOptions) (*Lease, error) {
 	l := &Lease{Lane: o.Lane, q: q}
 	var rawBytes int64
-	tried := map[uint64]bool{} // loaded once in this call: a shortage of frames must not loop
+	var noSpace error
+	tried := map[uint64]bool{} // in this call: a shortage of frames must not loop
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
-		unloaded := q.pickLoadedLocked(l, o, &rawBytes)
-		if unloaded == nil || len(l.refs) > 0 || tried[unloaded.id] {
+		unloaded := q.pickLoadedLocked(l, o, &rawBytes, tried)
+		if unloaded == nil || len(l.refs) > 0 {
 			break
 		}
 		tried[unloaded.id] = true
 		q.mu.Unlock()
 		err := q.load(unloaded)
 		q.mu.Lock()
-		if err != nil {
+		switch {
+		case errors.Is(err, errNoSpace):
+			noSpace = err
+		case err != nil:
 			return nil, err
 		}
 	}
 	if len(l.refs) == 0 {
-		return nil, nil
+		return nil, noSpace
 	}
 	q.inFlight[o.Lane] += len(l.refs)
 	return l, nil
 }
 
 // pickLoadedLocked leases from loaded segments in order, and stops at the
-// first that has frames for the lane and is not loaded. mu is held.
-func (q *Queue) pickLoadedLocked(l *Lease, o LeaseOptions, rawBytes *int64) (unloaded *segment) {
+// first that has frames for the lane and is neither loaded nor tried. mu is held.
+func (q *Queue) pickLoadedLocked(l *Lease, o LeaseOptions, rawBytes *int64, tried map[uint64]bool) (unloaded *segment) {
 	order := q.st.sortedSegments()
 	if o.Newest {
 		slices.Reverse(order)
@@ -107,6 +114,9 @@ func (q *Queue) pickLoadedLocked(l *Lease, o LeaseOptions, rawBytes *int64) (unl
 		}
 		s := q.segs[st.id]
 		if s == nil {
+			continue
+		}
+		if s.index == nil && tried[s.id] {
 			continue
 		}
 		if s.index == nil {
@@ -123,7 +133,7 @@ func (q *Queue) pickLoadedLocked(l *Lease, o LeaseOptions, rawBytes *int64) (unl
 }
 
 // pickFrom leases ready frames of one segment.
-func pickFrom(l *Lease, s *segment, o LeaseOptions, rawBytes *int64) (any bool) {
+func pickFrom(l *Lease, s *segment, o LeaseOptions, rawBytes *int64) (picked bool) {
 	ready := s.index.ready[o.Lane]
 	for len(ready) > 0 && len(l.refs) < o.MaxFrames {
 		i := 0
@@ -145,14 +155,14 @@ func pickFrom(l *Lease, s *segment, o LeaseOptions, rawBytes *int64) (any bool) 
 		s.index.leased++
 		*rawBytes += int64(f.rawBytes)
 		l.refs = append(l.refs, leaseRef{seg: s, seq: seq, info: *f})
-		any = true
+		picked = true
 	}
 	if len(ready) == 0 {
 		delete(s.index.ready, o.Lane)
 	} else {
 		s.index.ready[o.Lane] = ready
 	}
-	return any
+	return picked
 }
 
 // read fills in the payloads. Damaged frames leave the lease for a case.

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -330,9 +331,7 @@ func (m *model) check(t *rapid.T) {
 	}
 	wantCases, gotCases := map[Place]string{}, map[Place]string{}
 	items := map[Place]int64{}
-	for p, data := range m.cases {
-		wantCases[p] = data
-	}
+	maps.Copy(wantCases, m.cases)
 	for _, p := range m.place {
 		items[p]++
 		if p == Pending {
@@ -358,7 +357,7 @@ func (m *model) check(t *rapid.T) {
 	}
 }
 
-var equateEmptyBytes = cmp.Comparer(func(a, b []byte) bool { return string(a) == string(b) })
+var equateEmptyBytes = cmp.Comparer(bytes.Equal)
 
 // finish reads everything back: what is pending, and then what was kept.
 func (m *model) finish() {

@@ -245,8 +245,7 @@ func open(cfg Config, lock *dirLock) (*Queue, error) {
 	q.in.wake = make(chan struct{}, 1)
 	q.in.urgent = make(chan struct{}, 1)
 	if err := q.recover(); err != nil {
-		q.closeStores()
-		return nil, err
+		return nil, errors.Join(err, q.closeStores())
 	}
 	return q, nil
 }

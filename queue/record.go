@@ -20,6 +20,7 @@ func (w *recordWriter) bytes(b []byte) {
 	w.uint(uint64(len(b)))
 	w.buf = append(w.buf, b...)
 }
+
 func (w *recordWriter) string(s string) {
 	w.uint(uint64(len(s)))
 	w.buf = append(w.buf, s...)

@@ -130,6 +130,7 @@ func (r *recovery) readState() error {
 			r.q.st = state
 			break
 		}
+		s.damaged = true // its files are kept once it is drained
 		r.damage("the index in segment %d of the buffer cannot be read (%v); an older one and the stored data take its place", f.id, err)
 	}
 	for _, s := range slices.Backward(replay) {
@@ -198,11 +199,29 @@ func (r *recovery) replay(s *segment) {
 		frames = frames[n:]
 		s.next = max(s.next, j.next)
 		for i := range j.events {
+			r.recount(s, bad, &j.events[i])
 			st.apply(&j.events[i])
 		}
 	}
 	for _, f := range frames {
 		st.addFrame(s.segmentState, f.seq, f.header)
+	}
+}
+
+// recount makes a frame whose header cannot be read part of the state again, as
+// an event describes it that is about to end or move it.
+func (r *recovery) recount(s *segment, bad []uint32, e *event) {
+	switch e.kind {
+	case eventDelivered, eventDropped, eventReplaced, eventPlaced, eventCopied:
+	default:
+		return
+	}
+	if _, isBad := slices.BinarySearch(bad, e.seq); !isBad || e.segment != s.id || s.gone.has(e.seq) {
+		return
+	}
+	if _, counted := s.placed[e.seq]; !counted {
+		s.tally(bucket{e.lane, r.q.st.standing(e.from)}).add(e.tally())
+		r.q.st.accepted += e.items
 	}
 }
 

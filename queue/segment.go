@@ -134,6 +134,7 @@ func (x *segmentIndex) settle(seq uint32) {
 		x.leased--
 	case frameReady:
 		x.dropReady(seq)
+	case frameGone, frameKept:
 	}
 	x.frames[seq].state = frameGone
 }
@@ -197,12 +198,16 @@ func parseSegmentDir(name string) (id uint64, shelf, ok bool) {
 	return id, shelf, true
 }
 
+// createBytes is the space a new segment takes at once, with a margin for what
+// another process takes meanwhile.
+const createBytes = logStepBytes + 3*indexStepBytes
+
 // createSegment makes a new, preallocated segment on disk. It returns an error
 // matching errNoSpace, and leaves nothing behind, when there is no room.
 func (q *Queue) createSegment(shelf bool) (*segment, error) {
 	// Creating a database touches a few pages through mmap before anything can
 	// be preallocated, so there must be room for those and the first steps.
-	if free := q.disk.freeNow(true); free < logStepBytes+3*indexStepBytes {
+	if free := q.disk.freeNow(true); free < createBytes {
 		return nil, fmt.Errorf("create segment: %s free: %w", sizeText(free), errNoSpace)
 	}
 	q.mu.Lock()
@@ -225,7 +230,14 @@ func (q *Queue) initSegment(s *segment) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return wrapNoSpace(err)
 	}
-	st, err := q.cfg.open(s.dir, storeCreate, storeConfig{sync: !q.cfg.NoSync, logger: q.cfg.Logger})
+	var st store
+	err := guardFaults(func() (err error) { // its first pages have no blocks yet
+		st, err = q.cfg.open(s.dir, storeCreate, storeConfig{sync: !q.cfg.NoSync, logger: q.cfg.Logger})
+		return err
+	})
+	if errors.Is(err, errDamaged) {
+		return errors.Join(errNoSpace, err)
+	}
 	if err != nil {
 		return wrapNoSpace(err)
 	}

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"cmp"
-	"math/bits"
 	"slices"
 )
 
@@ -52,13 +51,6 @@ func (b *bitset) set(n uint32) {
 		*b = append(*b, 0)
 	}
 	(*b)[i] |= 1 << (n % 64)
-}
-
-func (b bitset) count() (n int) {
-	for _, w := range b {
-		n += bits.OnesCount64(w)
-	}
-	return n
 }
 
 // segmentState is what must be known of a segment, and is checkpointed.
@@ -304,6 +296,7 @@ func (st *state) applyGone(e *event) {
 			to.next = e.toSeq + 1
 		}
 		to.tally(bucket{e.lane, place}).add(e.tally())
+	default: // apply sends no others here
 	}
 }
 

@@ -47,7 +47,7 @@ type Generator struct {
 // different seeds make different trace and span ids (span ids for seeds that
 // differ in their lowest 16 bits).
 func New(seed uint64) *Generator {
-	rng := rand.New(rand.NewPCG(seed, 0x77656972)) //nolint:gosec // deterministic by intent
+	rng := rand.New(rand.NewPCG(seed, 0x77656972))
 	return &Generator{
 		rng:     rng,
 		text:    newProse(rng),
@@ -108,7 +108,7 @@ func (g *Generator) appendTrace(spans []*trace.Span, ids []ID, size int) ([]*tra
 		binary.BigEndian.PutUint64(spanID[:], g.seed<<spanIDSeqBits|g.seq)
 		ids = append(ids, ID{Seq: g.seq, TraceID: traceID, SpanID: spanID})
 
-		took := uint64(g.rng.IntN(4_000_000_000)) + 1_000_000 //nolint:gosec // never negative
+		took := uint64(g.rng.IntN(4_000_000_000)) + 1_000_000
 		s := &trace.Span{
 			TraceId:           traceID[:],
 			SpanId:            append([]byte(nil), spanID[:]...),
@@ -127,7 +127,7 @@ func (g *Generator) appendTrace(spans []*trace.Span, ids []ID, size int) ([]*tra
 			s.ParentSpanId = append([]byte(nil), root[:]...)
 			g.fillCall(s)
 		}
-		s.Attributes = append(s.Attributes, num(SeqAttribute, int64(g.seq))) //nolint:gosec // < 2^48
+		s.Attributes = append(s.Attributes, num(SeqAttribute, int64(g.seq)))
 		spans = append(spans, s)
 		start += took / 3
 	}
@@ -142,7 +142,7 @@ func (g *Generator) resource() *resource.Resource {
 		str("telemetry.sdk.name", "opentelemetry"),
 		str("telemetry.sdk.version", "1.38.0"),
 		str("deployment.environment.name", "production"),
-		num("process.pid", int64(1000+g.seed%30000)), //nolint:gosec // < 31000
+		num("process.pid", int64(1000+g.seed%30000)),
 		str("host.name", "ip-10-42-7-19.eu-central-1.compute.internal"),
 	}}
 }

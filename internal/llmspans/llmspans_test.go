@@ -47,7 +47,7 @@ func TestIDsNameTheSpansOfThePayload(t *testing.T) {
 					spanID := [8]byte(s.GetSpanId())
 					got = append(got, ID{Seq: Seq(spanID), TraceID: [16]byte(s.GetTraceId()), SpanID: spanID})
 					last := s.GetAttributes()[len(s.GetAttributes())-1]
-					if last.GetKey() != SeqAttribute || last.GetValue().GetIntValue() != int64(want) { //nolint:gosec // small
+					if last.GetKey() != SeqAttribute || last.GetValue().GetIntValue() != int64(want) {
 						t.Fatalf("n=%d: last attribute is %v, want %s=%d", n, last, SeqAttribute, want)
 					}
 					want++

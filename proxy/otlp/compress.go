@@ -24,7 +24,7 @@ const (
 // The gRPC registry of compressors is the process's, read without a lock, and
 // may only be written during init. gzip replaces grpc-go's, which inflates with
 // the standard library at two thirds of the speed.
-func init() {
+func init() { //nolint:gochecknoinits // see above
 	encoding.RegisterCompressor(gzipCodec{})
 	encoding.RegisterCompressor(zstdCodec{})
 }

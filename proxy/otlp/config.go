@@ -42,9 +42,8 @@ type Config struct {
 	// happens to it afterwards is not counted. Default 30 s.
 	ReceiveTimeout time.Duration
 	// MaxInflightBytes bounds all messages that are being received (over gRPC:
-	// that have arrived) and are not yet
-	// answered; beyond it exports are refused for now. Default 64 MiB, and
-	// never less than MaxMessageBytes.
+	// that have arrived) and are not yet answered; beyond it exports are refused for now. Must be more than
+	// twice MaxMessageBytes. Default 64 MiB, or what MaxMessageBytes needs.
 	MaxInflightBytes int64
 
 	// Registerer receives the weir_receive_* metrics; nil registers them
@@ -64,7 +63,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxConnections, 4096)
 	setDefault(&c.MaxHeaderBytes, 32<<10)
 	setDefault(&c.ReceiveTimeout, 30*time.Second)
-	setDefault(&c.MaxInflightBytes, max(64<<20, 2*c.MaxMessageBytes))
+	setDefault(&c.MaxInflightBytes, max(64<<20, c.minInflight()))
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -76,6 +75,11 @@ func setDefault[T int | int64 | time.Duration](field *T, value T) {
 		*field = value
 	}
 }
+
+// minInflight is what one export of the largest size may need: an OTLP/JSON
+// request is held as text and in binary, and a read meets the end of a body
+// only with a byte to spare.
+func (c Config) minInflight() int64 { return 2*c.MaxMessageBytes + 2 }
 
 // Validate reports every field that makes no sense, the defaults filled in.
 func (c Config) Validate() error {
@@ -99,9 +103,9 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%s is %d, must be between %d and %d", f.name, f.value, f.low, f.high))
 		}
 	}
-	if largest := max(c.MaxMessageBytes, c.MaxWireBytes); c.MaxInflightBytes < largest {
-		errs = append(errs, fmt.Errorf("MaxInflightBytes is %d, must be at least MaxMessageBytes and MaxWireBytes, %d, or the largest export could never be taken",
-			c.MaxInflightBytes, largest))
+	if least := c.minInflight(); c.MaxInflightBytes < least {
+		errs = append(errs, fmt.Errorf("MaxInflightBytes is %d, must be at least %d with this MaxMessageBytes, or the largest export could never be taken",
+			c.MaxInflightBytes, least))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("OTLP receiver limits: %w", err)

@@ -30,10 +30,9 @@ func ServerOptions(cfg Config) []grpc.ServerOption {
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.InTapHandle(arrivals(cfg.ReceiveTimeout).begin),
 		grpc.MaxRecvMsgSize(int(cfg.MaxMessageBytes)),
-		grpc.MaxConcurrentStreams(uint32(cfg.MaxStreams)),  //nolint:gosec // Validate bounds it
-		grpc.MaxHeaderListSize(uint32(cfg.MaxHeaderBytes)), //nolint:gosec // Validate bounds it
-		grpc.ConnectionTimeout(connectTimeout),             // for the handshake
-		grpc.SharedWriteBuffer(true),                       // idle connections hold no buffer
+		grpc.MaxConcurrentStreams(uint32(cfg.MaxStreams)),
+		grpc.MaxHeaderListSize(uint32(cfg.MaxHeaderBytes)),
+		grpc.ConnectionTimeout(connectTimeout), // for the handshake
 		grpc.KeepaliveParams(keepalive.ServerParameters{ // dead peers are noticed, idle ones let go
 			MaxConnectionIdle: idleTimeout,
 			Time:              2 * time.Minute,
@@ -84,7 +83,7 @@ var calls = sync.Pool{New: func() any { return new(call) }}
 var emptyReply = &rawReply{}
 
 func (s *traceService) begin(ctx context.Context) *call {
-	c := calls.Get().(*call) //nolint:forcetypeassert,errcheck // the pool holds nothing else
+	c := calls.Get().(*call)
 	c.h = s.h
 	c.origin = origin{transportGRPC, grpcEncoding(ctx)}
 	return c
@@ -100,7 +99,7 @@ func (c *call) end() {
 
 // handleExport is the grpc.MethodDesc handler of Export.
 func handleExport(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-	c := srv.(traceServer).begin(ctx) //nolint:forcetypeassert // grpc checked it on registration
+	c := srv.(traceServer).begin(ctx)
 	defer c.end()
 	if err := c.receive(ctx, dec); err != nil {
 		return nil, err
@@ -151,8 +150,7 @@ func (c *call) keep(ctx context.Context) (any, error) {
 	}
 	reply, err := proto.Marshal(warned(receipt.Warning))
 	if err != nil {
-		// The export is durable, and that is what matters to the sender.
-		return emptyReply, nil //nolint:nilerr // see above
+		return emptyReply, nil //nolint:nilerr // the export is durable, and that is what matters to the sender
 	}
 	return &rawReply{reply}, nil
 }

@@ -64,23 +64,30 @@ type post struct {
 var posts = sync.Pool{New: func() any { return new(post) }}
 
 func (h *Handler) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	p := posts.Get().(*post) //nolint:forcetypeassert,errcheck // the pool holds nothing else
+	p := posts.Get().(*post)
 	p.h, p.w, p.r = h, w, r
 	defer p.end()
-	if err := p.route(); err != nil {
-		p.refuse(err)
-		return
-	}
-	caller, err := callerOf(r.Header.Get)
+	receipt, err := p.take(r.Context())
 	if err != nil {
-		p.refuse(err)
+		p.refuse(r.Context(), err)
 		return
 	}
-	if err := p.receive(); err != nil {
-		p.refuse(err)
-		return
+	p.reply(receipt)
+}
+
+// take is the way of an export from its headers to the disk.
+func (p *post) take(ctx context.Context) (proxy.Receipt, error) {
+	if err := p.route(); err != nil {
+		return proxy.Receipt{}, err
 	}
-	p.keep(caller)
+	caller, err := callerOf(p.r.Header.Get)
+	if err != nil {
+		return proxy.Receipt{}, err
+	}
+	if err := p.receive(ctx); err != nil {
+		return proxy.Receipt{}, err
+	}
+	return p.keep(ctx, caller)
 }
 
 func (p *post) end() {
@@ -133,7 +140,7 @@ func (p *post) tooLarge(format string, args ...any) error {
 }
 
 // receive reads the body, within limits of size and time, into p.body.
-func (p *post) receive() error {
+func (p *post) receive(ctx context.Context) error {
 	control := http.NewResponseController(p.w)
 	// A server that cannot set deadlines (a recorder in tests, a wrapper) has
 	// bodies that cannot be slow either, or limits of its own.
@@ -161,7 +168,7 @@ func (p *post) receive() error {
 	case errors.As(wire.err, &timeout) && timeout.Timeout():
 		p.w.Header().Set("Connection", "close")
 		return &refusalError{refuse(verdictSlow, reasonSlow, "the body did not arrive within %s", p.h.cfg.ReceiveTimeout)}
-	case p.r.Context().Err() != nil:
+	case ctx.Err() != nil:
 		return context.Canceled
 	case wire.err != nil && !errors.Is(wire.err, io.EOF):
 		return &refusalError{refuse(verdictMalformed, reasonMalformed, "read the body: %v", wire.err)}
@@ -226,31 +233,27 @@ func (p *post) charge(n int) error {
 	return nil
 }
 
-// keep checks the message, makes it durable and answers.
-func (p *post) keep(caller proxy.Caller) {
+// keep checks the message and makes it durable.
+func (p *post) keep(ctx context.Context, caller proxy.Caller) (proxy.Receipt, error) {
 	began := time.Now()
 	payload := p.body
 	if p.origin.transport == transportHTTPJSON {
 		// The binary form is smaller than the text, except in theory.
 		if err := p.charge(len(p.body)); err != nil {
-			p.refuse(err)
-			return
+			return proxy.Receipt{}, err
 		}
 		binary, err := appendJSON(getBuffer(len(p.body)), p.body)
 		defer putBuffer(binary)
 		if err != nil {
-			p.refuse(err)
-			return
+			return proxy.Receipt{}, err
 		}
 		payload = binary
 	}
-	receipt, err := p.h.admit(p.r.Context(), &p.intake, caller, payload)
-	if err != nil {
-		p.refuse(err)
-		return
+	receipt, err := p.h.admit(ctx, &p.intake, caller, payload)
+	if err == nil {
+		p.h.metrics.took(p.origin, p.summary.Spans, len(p.body), began)
 	}
-	p.h.metrics.took(p.origin, p.summary.Spans, len(p.body), began)
-	p.reply(receipt)
+	return receipt, err
 }
 
 // buffers holds bodies' buffers of up to maxRetainedBuffer bytes.

@@ -156,7 +156,7 @@ func (t *transcoder) value(f *field, num protowire.Number, depth int) *ScanError
 func (t *transcoder) prefixLength(start int) {
 	size := len(t.out) - start
 	var prefix [binary.MaxVarintLen64]byte
-	n := binary.PutUvarint(prefix[:], uint64(size)) //nolint:gosec // not negative
+	n := binary.PutUvarint(prefix[:], uint64(size))
 	t.out = append(t.out, prefix[:n]...)
 	copy(t.out[start+n:], t.out[start:start+size])
 	copy(t.out[start:], prefix[:n])
@@ -219,7 +219,7 @@ func (t *transcoder) scalar(f *field) *ScanError {
 			return t.wrongNumber(at, "an integer from 0 to 2^32-1")
 		}
 		if f.kind == kindFixed32 {
-			t.out = protowire.AppendFixed32(t.out, uint32(v)) //nolint:gosec // 32 bits
+			t.out = protowire.AppendFixed32(t.out, uint32(v))
 			return nil
 		}
 		t.out = protowire.AppendVarint(t.out, v)
@@ -235,7 +235,7 @@ func (t *transcoder) scalar(f *field) *ScanError {
 		if !ok {
 			return t.wrongNumber(at, fmt.Sprintf("an integer of %d bits", bits))
 		}
-		t.out = protowire.AppendVarint(t.out, uint64(v)) //nolint:gosec // two's complement is the wire format
+		t.out = protowire.AppendVarint(t.out, uint64(v))
 		return nil
 	}
 }
@@ -244,7 +244,7 @@ func (t *transcoder) enum(f *field) *ScanError {
 	at := t.pos
 	if name, ok := t.str(); ok {
 		if v, known := f.enum[string(name)]; known {
-			t.out = protowire.AppendVarint(t.out, uint64(v)) //nolint:gosec // OTLP has no negative ones
+			t.out = protowire.AppendVarint(t.out, uint64(v))
 			return nil
 		}
 		t.pos = at
@@ -253,7 +253,7 @@ func (t *transcoder) enum(f *field) *ScanError {
 	if !ok {
 		return t.wrongNumber(at, "the integer of an enum value")
 	}
-	t.out = protowire.AppendVarint(t.out, uint64(v)) //nolint:gosec // two's complement is the wire format
+	t.out = protowire.AppendVarint(t.out, uint64(v))
 	return nil
 }
 

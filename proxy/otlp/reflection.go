@@ -65,7 +65,7 @@ func addFile(files *protoregistry.Files, slim protoreflect.FileDescriptor) error
 	if !ok {
 		return fmt.Errorf("%s is not a file descriptor", slim.Path())
 	}
-	file.Name = proto.String(realPath(file.GetName()))
+	file.Name = new(realPath(file.GetName()))
 	if _, err := files.FindFileByPath(file.GetName()); err == nil {
 		return nil
 	}
@@ -76,14 +76,14 @@ func addFile(files *protoregistry.Files, slim protoreflect.FileDescriptor) error
 		}
 		file.Dependency[i] = realPath(file.Dependency[i])
 	}
-	file.Package = proto.String(realName(file.GetPackage()))
+	file.Package = new(realName(file.GetPackage()))
 	for _, m := range file.GetMessageType() {
 		renameFields(m)
 	}
 	for _, s := range file.GetService() {
 		for _, m := range s.GetMethod() {
-			m.InputType = proto.String(realName(m.GetInputType()))
-			m.OutputType = proto.String(realName(m.GetOutputType()))
+			m.InputType = new(realName(m.GetInputType()))
+			m.OutputType = new(realName(m.GetOutputType()))
 		}
 	}
 	d, err := protodesc.NewFile(file, files)
@@ -96,7 +96,7 @@ func addFile(files *protoregistry.Files, slim protoreflect.FileDescriptor) error
 func renameFields(m *descriptorpb.DescriptorProto) {
 	for _, f := range m.GetField() {
 		if f.TypeName != nil {
-			f.TypeName = proto.String(realName(f.GetTypeName()))
+			f.TypeName = new(realName(f.GetTypeName()))
 		}
 	}
 	for _, nested := range m.GetNestedType() {

@@ -1,6 +1,7 @@
 package otlp
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 
@@ -24,8 +25,8 @@ func (p *post) reply(receipt proxy.Receipt) {
 }
 
 // refuse answers with a google.rpc.Status, in the encoding of the request.
-func (p *post) refuse(err error) {
-	r := p.h.turnAway(p.r.Context(), p.origin, err)
+func (p *post) refuse(ctx context.Context, err error) {
+	r := p.h.turnAway(ctx, p.origin, err)
 	if after := r.retryAfterSeconds(); after != "" {
 		p.w.Header().Set("Retry-After", after)
 	}

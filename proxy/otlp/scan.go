@@ -3,6 +3,7 @@ package otlp
 import (
 	"encoding/hex"
 	"hash/maphash"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -276,10 +277,8 @@ func (t *idSet) add(list *[]proxy.TraceID, id proxy.TraceID) {
 		return // spans of one trace mostly come together
 	}
 	if len(ids) <= smallSet {
-		for i := range ids {
-			if ids[i] == id {
-				return
-			}
+		if slices.Contains(ids, id) {
+			return
 		}
 		if len(ids) < smallSet {
 			*list = append(ids, id)
@@ -293,7 +292,7 @@ func (t *idSet) add(list *[]proxy.TraceID, id proxy.TraceID) {
 	if t.table[slot] != 0 {
 		return
 	}
-	t.table[slot] = uint32(len(ids) + 1) //nolint:gosec // bounded by the request's size
+	t.table[slot] = uint32(len(ids) + 1)
 	*list = append(ids, id)
 }
 
@@ -318,6 +317,6 @@ func (t *idSet) grow(ids []proxy.TraceID) {
 	}
 	t.used = true
 	for i := range ids {
-		t.table[t.slot(ids, ids[i])] = uint32(i + 1) //nolint:gosec // bounded by the request's size
+		t.table[t.slot(ids, ids[i])] = uint32(i + 1)
 	}
 }

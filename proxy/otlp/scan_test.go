@@ -23,7 +23,7 @@ func TestScanCountsSpansAndDistinctTraces(t *testing.T) {
 	t.Parallel()
 	var sum Summary // used again and again: nothing may leak from one scan to the next
 	for _, n := range []int{100, 1, 0, 1000, 8, 9, 10, 3} {
-		payload, ids := llmspans.New(uint64(n)).Request(n) //nolint:gosec // small
+		payload, ids := llmspans.New(uint64(n)).Request(n)
 		if err := Scan(payload, 0, &sum); err != nil {
 			t.Fatalf("n=%d: %v", n, err)
 		}
@@ -50,7 +50,7 @@ func TestScanFindsRepeatedTracesAmongMany(t *testing.T) {
 	for round := range 3 {
 		for i := range 500 {
 			s := okSpan()
-			s.TraceId = append([]byte{1, byte(i >> 8), byte(i)}, make([]byte, 13)...) //nolint:gosec // i < 500
+			s.TraceId = append([]byte{1, byte(i >> 8), byte(i)}, make([]byte, 13)...)
 			s.SpanId[0] = byte(round + 1)
 			spans = append(spans, s)
 		}
@@ -136,19 +136,29 @@ func TestScanSaysWhereARequestIsWrong(t *testing.T) {
 		"long span id":   {span(func(s *trace.Span) { s.SpanId = make([]byte, 9) }), path + ".span_id: 9 bytes, want 8"},
 		"zero span id":   {span(func(s *trace.Span) { s.SpanId = make([]byte, 8) }), path + ".span_id: all zero, want a random id"},
 		"short parent":   {span(func(s *trace.Span) { s.ParentSpanId = []byte{1} }), path + ".parent_span_id: 1 bytes, want 8, or none for a root span"},
-		"link trace id": {span(func(s *trace.Span) { s.Links = []*trace.Span_Link{{}, {TraceId: []byte("x")}} }),
-			path + ".links[1].trace_id: 1 bytes, want 16"},
-		"link span id": {span(func(s *trace.Span) { s.Links = []*trace.Span_Link{{SpanId: []byte("x")}} }),
-			path + ".links[0].span_id: 1 bytes, want 8"},
+		"link trace id": {
+			span(func(s *trace.Span) { s.Links = []*trace.Span_Link{{}, {TraceId: []byte("x")}} }),
+			path + ".links[1].trace_id: 1 bytes, want 16",
+		},
+		"link span id": {
+			span(func(s *trace.Span) { s.Links = []*trace.Span_Link{{SpanId: []byte("x")}} }),
+			path + ".links[0].span_id: 1 bytes, want 8",
+		},
 		"truncated": {good[:len(good)-1], fmt.Sprintf("resource_spans[0]: length %d at byte 1, but only %d bytes are left", len(good)-2, len(good)-3)},
 		"text":      {[]byte("hello"), "field 13 at byte 3: mismatching end group marker"},
 		"field 0":   {[]byte{0x02, 0x00}, "field number 0 before byte 1 is not allowed"},
-		"not UTF-8": {raw(1, raw(2, raw(2, raw(9, raw(2, raw(1, []byte{0xff})))))),
-			"resource_spans[0].scope_spans[0].spans[0].attributes[0].value.string_value: not valid UTF-8"},
-		"length over": {raw(1, raw(2, []byte{0x12, 0x7f, 0})),
-			"resource_spans[0].scope_spans[0].spans[0]: length 127 at byte 5, but only 1 bytes are left"},
-		"endless varint": {raw(1, raw(2, raw(2, append([]byte{6 << 3}, bytes.Repeat([]byte{0xff}, 11)...)))),
-			"resource_spans[0].scope_spans[0].spans[0].kind: value at byte 7: variable length integer overflow"},
+		"not UTF-8": {
+			raw(1, raw(2, raw(2, raw(9, raw(2, raw(1, []byte{0xff})))))),
+			"resource_spans[0].scope_spans[0].spans[0].attributes[0].value.string_value: not valid UTF-8",
+		},
+		"length over": {
+			raw(1, raw(2, []byte{0x12, 0x7f, 0})),
+			"resource_spans[0].scope_spans[0].spans[0]: length 127 at byte 5, but only 1 bytes are left",
+		},
+		"endless varint": {
+			raw(1, raw(2, raw(2, append([]byte{6 << 3}, bytes.Repeat([]byte{0xff}, 11)...)))),
+			"resource_spans[0].scope_spans[0].spans[0].kind: value at byte 7: variable length integer overflow",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -233,11 +243,11 @@ func TestScanDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// TestScanAgreesWithUnmarshal flips and cuts bytes of a real request. The
-// fuzz test looks further; this one always runs.
+// TestScanAgreesWithUnmarshal flips bits and cuts bytes of a request. The fuzz
+// test looks further; this one always runs.
 func TestScanAgreesWithUnmarshal(t *testing.T) {
 	t.Parallel()
-	payload, _ := llmspans.New(5).Request(3)
+	payload := marshal(t, everyField())
 	var sum Summary
 	for i := range payload {
 		for _, bit := range []byte{1, 0x10, 0x80} {

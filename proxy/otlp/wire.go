@@ -158,7 +158,7 @@ func occurrences(b []byte, num uint64, wire protowire.Type) int {
 		if size < 0 {
 			break
 		}
-		if uint64(n) == num && w == wire { //nolint:gosec // field numbers are positive
+		if uint64(n) == num && w == wire {
 			count++
 		}
 		b = b[size:]
@@ -185,7 +185,7 @@ func (s *scanner) walk(b []byte, m *messageType, depth int) *ScanError {
 			}
 			i += n
 		}
-		num, wire := tag>>3, protowire.Type(tag&7) //nolint:gosec // three bits
+		num, wire := tag>>3, protowire.Type(tag&7)
 		if num >= uint64(len(m.fields)) || m.fields[num].kind == kindUnknown || m.fields[num].wire != wire {
 			n, e := s.skip(b[i:], num, wire)
 			if e != nil {
@@ -204,11 +204,11 @@ func (s *scanner) walk(b []byte, m *messageType, depth int) *ScanError {
 			if size > uint64(len(b)-i) {
 				return malformed("length %d at byte %d, but only %d bytes are left", size, s.offset(b[i:])-n, len(b)-i).under(f, num, b[:start])
 			}
-			v := b[i : i+int(size)] //nolint:gosec // not more than len(b)
+			v := b[i : i+int(size)]
 			if e := s.value(f, v, depth); e != nil {
 				return e.under(f, num, b[:start])
 			}
-			i += int(size) //nolint:gosec // not more than len(b)
+			i += int(size)
 			continue
 		}
 		n := scalar(b[i:], wire)
@@ -284,7 +284,7 @@ func (s *scanner) skip(b []byte, num uint64, wire protowire.Type) (int, *ScanErr
 	if num < uint64(protowire.MinValidNumber) || num > uint64(protowire.MaxValidNumber) {
 		return 0, malformed("field number %d before byte %d is not allowed", num, s.offset(b))
 	}
-	n := protowire.ConsumeFieldValue(protowire.Number(num), wire, b) //nolint:gosec // in range
+	n := protowire.ConsumeFieldValue(protowire.Number(num), wire, b)
 	if n < 0 {
 		return 0, s.framing(b, fmt.Sprintf("field %d", num), n)
 	}
