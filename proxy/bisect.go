@@ -159,33 +159,53 @@ func (b *bisection) try(p Part, items int) *Outcome {
 // without an answer as pending.
 func (b *bisection) replace(i int, raw []byte, v *cutVerdict) (queue.Settlement, error) {
 	s := queue.Settlement{Frame: i, Result: queue.ResultReplaced, Delivered: v.delivered}
-	add := func(from, to int, place queue.Place) error {
-		p, err := b.divider.Slice(raw, from, to)
-		if err == nil {
-			s.Parts = append(s.Parts, queue.Part{Payload: p.Payload, Items: p.Items, Traces: p.Traces, Place: place})
-		}
-		return err
-	}
 	if len(v.guilty) > 0 {
 		place, err := b.f.cases.open(b.s.lease.Lane, b.refusal, false)
 		if err != nil {
 			return s, err
 		}
-		for _, n := range v.guilty {
-			if err := add(n, n+1, place); err != nil {
-				return s, err
-			}
+		ranges := make([][2]int, len(v.guilty))
+		for j, n := range v.guilty {
+			ranges[j] = [2]int{n, n + 1}
 		}
-	}
-	for _, r := range v.pending {
-		if err := add(r[0], r[1], queue.Pending); err != nil {
+		part, err := b.part(raw, ranges, place)
+		if err != nil {
 			return s, err
 		}
+		s.Parts = append(s.Parts, part)
+	}
+	if len(v.pending) > 0 {
+		part, err := b.part(raw, v.pending, queue.Pending)
+		if err != nil {
+			return s, err
+		}
+		s.Parts = append(s.Parts, part)
 	}
 	if len(s.Parts) == 0 {
 		s.Result = queue.ResultDelivered
 	}
 	return s, nil
+}
+
+// part joins ranges of a frame's items into one part: messages concatenate.
+func (b *bisection) part(raw []byte, ranges [][2]int, place queue.Place) (queue.Part, error) {
+	out := queue.Part{Place: place}
+	seen := map[TraceID]bool{}
+	for _, r := range ranges {
+		p, err := b.divider.Slice(raw, r[0], r[1])
+		if err != nil {
+			return out, err
+		}
+		out.Payload = append(out.Payload, p.Payload...)
+		out.Items += p.Items
+		for _, id := range p.Traces {
+			if !seen[id] {
+				seen[id] = true
+				out.Traces = append(out.Traces, id)
+			}
+		}
+	}
+	return out, nil
 }
 
 // finish settles the lease by what the search found.

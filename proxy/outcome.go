@@ -119,6 +119,11 @@ type Outcome struct {
 	// Refusal says what was refused; set for Refused.
 	Refusal RefusalClass
 
+	// RejectedItems is how many items of a Delivered request the upstream said
+	// it did not take (OTLP partial success), without saying which; at most
+	// the request's items.
+	RejectedItems int
+
 	// MayHaveArrived is set when the request could have been taken although
 	// no answer came (timeout, reset after the body was sent).
 	MayHaveArrived bool

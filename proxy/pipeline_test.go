@@ -491,3 +491,24 @@ func TestCallersKeySurvivesRestartSealed(t *testing.T) {
 		t.Errorf("%d keys kept though no data needs them", n)
 	}
 }
+
+func TestItemsTheUpstreamSaysItRejectedCountAsDropped(t *testing.T) {
+	up := newFakeUpstream()
+	up.set(func(*Request, []string) Outcome {
+		return Outcome{Kind: Delivered, Reason: "partial_success", RejectedItems: 7}
+	})
+	r := newRig(t, up)
+	r.accept(Caller{}, lines("a", 5)...)
+	r.accept(Caller{}, lines("b", 5)...)
+	r.f.Start()
+	r.until("the settlement", func(tt queue.Totals) bool { return tt.Pending == 0 })
+	tt := r.q.Stats().Totals
+	if tt.Delivered != 3 || tt.DroppedByReason["rejected_by_upstream"] != 7 {
+		t.Errorf("totals %+v, want 3 delivered and 7 rejected", tt)
+	}
+	r.close(t.Context())
+	r.open()
+	if again := r.q.Stats().Totals; again.Delivered != 3 || again.Dropped != 7 {
+		t.Errorf("totals after a restart %+v", again)
+	}
+}

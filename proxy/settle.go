@@ -48,16 +48,24 @@ func (f *Forwarder) settleDelivered(s *sending, out *Outcome) error {
 	lane := s.lease.Lane
 	items := 0
 	settlements := make([]queue.Settlement, len(s.lease.Frames))
+	rejected := out.RejectedItems
 	for i := range s.lease.Frames {
-		items += s.lease.Frames[i].Items
+		n := s.lease.Frames[i].Items
+		items += n
 		settlements[i] = queue.Settlement{Frame: i, Result: queue.ResultDelivered}
+		if rejected > 0 { // which items is not known: the totals are right, the frame is a guess
+			part := min(rejected, n)
+			rejected -= part
+			settlements[i] = queue.Settlement{Frame: i, Result: queue.ResultPartly, Delivered: n - part, Reason: "rejected_by_upstream"}
+		}
 	}
 	if err := s.lease.Settle(settlements...); err != nil {
 		return fmt.Errorf("settle delivered data: %w", err)
 	}
 	f.cameThrough(s, lane, items)
-	if out.Reason != "" && out.Reason != "ok" {
-		f.cfg.Logger.Warn("the upstream took a request with a remark", "lane", lane, "reason", out.Reason, "body", clip(out.Exchange.Body, 200))
+	if out.RejectedItems > 0 {
+		f.cfg.Logger.Error("the upstream says it rejected items of a request it took; they count as dropped",
+			"lane", lane, "items", out.RejectedItems, "detail", sentence(out))
 	}
 	return nil
 }

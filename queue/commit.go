@@ -310,7 +310,7 @@ func (q *Queue) applyLocked(s *segment, frames []newFrame, events []event) {
 		q.st.apply(e)
 		from := q.segs[e.segment]
 		switch e.kind {
-		case eventDelivered, eventDropped, eventReplaced, eventCopied:
+		case eventDelivered, eventDropped, eventReplaced, eventPartly, eventCopied:
 			e.from = q.st.standing(e.from)
 			if from != nil {
 				from.touched = now

@@ -118,7 +118,7 @@ func TestDocumentListsEveryEventAndFile(t *testing.T) {
 	for kind, name := range map[eventKind]string{
 		eventDelivered: "delivered", eventDropped: "dropped", eventReplaced: "replaced", eventPlaced: "placed",
 		eventCopied: "copied", eventReleased: "released", eventCase: "case", eventNote: "note", eventLane: "lane",
-		eventLost: "lost", eventClosed: "closed",
+		eventLost: "lost", eventClosed: "closed", eventPartly: "partly",
 	} {
 		if row := fmt.Sprintf("| %d | %s |", kind, name); !strings.Contains(doc, row) {
 			t.Errorf("docs/format.md has no row %q", row)

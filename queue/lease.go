@@ -287,6 +287,9 @@ const (
 	// ResultReplaced: Settlement.Delivered items were delivered, and the
 	// others live on as Settlement.Parts, whose items make up the rest.
 	ResultReplaced
+	// ResultPartly: Settlement.Delivered items were delivered, and the others
+	// are dropped for Settlement.Reason without anybody knowing which.
+	ResultPartly
 )
 
 // maxSplitBytes bounds the parts of one frame: what a frame may hold, and as
@@ -306,9 +309,9 @@ type Part struct {
 type Settlement struct {
 	Frame     int
 	Result    Result
-	Reason    string // ResultDropped
+	Reason    string // ResultDropped, ResultPartly
 	Place     Place  // ResultKept
-	Delivered int    // ResultReplaced
+	Delivered int    // ResultReplaced, ResultPartly
 	Parts     []Part // ResultReplaced
 }
 
@@ -371,6 +374,12 @@ func (l *Lease) changes(settlements []Settlement) ([]*change, error) {
 		case ResultDropped:
 			e := ref.event(eventDropped)
 			e.text = s.Reason
+			plain.add(s.Frame, e)
+		case ResultPartly:
+			e := ref.event(eventPartly)
+			if e.text, e.done = s.Reason, int64(s.Delivered); e.done < 0 || e.done > e.items {
+				return nil, fmt.Errorf("settle frame %d of %d items: %d delivered", s.Frame, e.items, s.Delivered)
+			}
 			plain.add(s.Frame, e)
 		case ResultKept:
 			if s.Place == Pending {

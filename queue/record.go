@@ -149,6 +149,7 @@ const (
 	eventNote      eventKind = 8  // note text has value data; without data it is gone
 	eventLane      eventKind = 9  // lane has descriptor data
 	eventLost      eventKind = 10 // frames of a segment could not be read; text is the reason
+	eventPartly    eventKind = 12 // done items of the frame were delivered, the others dropped; text is the reason
 	eventClosed    eventKind = 11 // case from holds nothing more and is forgotten
 )
 
@@ -164,7 +165,7 @@ type event struct {
 	items     int64
 	rawBytes  int64
 	bytes     int64 // as stored, header included
-	done      int64 // eventReplaced: items delivered
+	done      int64 // eventReplaced, eventPartly: items delivered
 	atMS      int64 // when the items were accepted, or the case was opened
 	toSegment uint64
 	toSeq     uint32

@@ -212,7 +212,7 @@ func (r *recovery) replay(s *segment) {
 // an event describes it that is about to end or move it.
 func (r *recovery) recount(s *segment, bad []uint32, e *event) {
 	switch e.kind {
-	case eventDelivered, eventDropped, eventReplaced, eventPlaced, eventCopied:
+	case eventDelivered, eventDropped, eventReplaced, eventPartly, eventPlaced, eventCopied:
 	default:
 		return
 	}

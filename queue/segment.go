@@ -379,7 +379,8 @@ func (q *Queue) reopen(s *segment) (st store, writable bool, err error) {
 	}
 	s.indexBytes = logBlocks(dir) // what recovery and closing may have to flush
 	if !q.disk.roomToFlush(s.indexBytes) {
-		return nil, false, fmt.Errorf("recover segment %s: %w", filepath.Base(dir), errNoSpace)
+		return nil, false, fmt.Errorf("recover segment %s, which needs up to %s, of %s free: free some space on the file system of %s: %w",
+			filepath.Base(dir), sizeText(s.indexBytes+s.indexBytes/4+flushMarginBytes), sizeText(q.disk.freeNow(true)), q.cfg.Dir, errNoSpace)
 	}
 	for range 2 { // a failing open repairs some damage on its way (badger#2207)
 		err = guardFaults(func() (err error) {

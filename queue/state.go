@@ -196,7 +196,7 @@ func (h frameHeader) tally() tally {
 func (st *state) apply(e *event) {
 	st.nextPlace = max(st.nextPlace, e.to+1)
 	switch e.kind {
-	case eventDelivered, eventDropped, eventReplaced, eventCopied:
+	case eventDelivered, eventDropped, eventReplaced, eventPartly, eventCopied:
 		st.applyGone(e)
 	case eventPlaced:
 		if s := st.segments[e.segment]; s != nil && !s.gone.has(e.seq) {
@@ -286,6 +286,9 @@ func (st *state) applyGone(e *event) {
 		st.dropped[e.text] += e.items
 	case eventReplaced:
 		st.delivered += e.done
+	case eventPartly:
+		st.delivered += e.done
+		st.dropped[e.text] += e.items - e.done
 	case eventCopied:
 		to := st.segments[e.toSegment]
 		if to == nil { // the shelf was opened after the checkpoint

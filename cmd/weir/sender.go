@@ -32,9 +32,6 @@ func newUpstream(s *settings, metrics prometheus.Registerer, q *queue.Queue, log
 				log.Warn("that could not be written down; it is found out again after a restart", slog.Any("error", err))
 			}
 		},
-		OnRejectedSpans: func(rejected int, message string) {
-			log.Error("the upstream took a request but says it rejected spans of it", slog.Int("spans", rejected), slog.String("message", message))
-		},
 		Timeout: s.RequestTimeout, Concurrency: s.Forward.Concurrency, CAFile: s.CAFile, Registerer: metrics,
 	})
 	if err != nil {

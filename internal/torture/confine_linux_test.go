@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,6 +48,7 @@ var mountFuncs = map[string]func(image, dir string) (*torture.FileSystem, error)
 // to the last byte while clients send, kills weir on it, delivers what is kept
 // while it is still full, and gives the space back.
 func TestAFullDiskRefusesAndRecovers(t *testing.T) {
+	t.Parallel()
 	if !mayConfine(t) {
 		return
 	}
@@ -67,26 +69,57 @@ func TestAFullDiskRefusesAndRecovers(t *testing.T) {
 			filler := r.fillUntilRefused(fs, w)
 
 			// A start needs space, and there is none but what weir set aside.
-			for range 3 {
-				r.kill(w)
-				w = r.start()
-				filler = append(filler, r.fillUntilRefused(fs, w)...)
-			}
+			r.kill(w)
+			w = r.start()
+			filler = append(filler, r.fillUntilRefused(fs, w)...)
+			// Now that is spent and taken by others: a start may be refused.
+			r.kill(w)
+			w = r.startOrFree(filler)
+			filler = append(filler, r.fillUntilRefused(fs, w)...)
 
 			r.up.ClearFaults()
 			stop()
 			r.reload(w)
 			r.await("everything acknowledged to arrive from the full disk",
 				func(c *torture.Counts) bool { return c.Outstanding() == 0 })
-			for _, path := range filler {
-				if err := os.Remove(path); err != nil {
-					t.Fatal(err)
-				}
-			}
+			r.free(filler)
 			r.fresh(0)
 			r.settle(w, torture.Allowance{InFlight: inFlight})
 			r.stopsWithin(w, 10*time.Second)
 		})
+	}
+}
+
+// startOrFree starts weir. If that is refused for lack of space, in words that
+// help, it gives the space of files back, and the start must succeed.
+func (r *rig) startOrFree(files []string) *torture.Weir {
+	r.t.Helper()
+	ctx, cancel := r.within()
+	defer cancel()
+	w, err := r.Start(ctx)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := w.WaitReady(ctx); err == nil {
+		r.t.Cleanup(func() { _ = w.Kill() })
+		return w
+	}
+	code, err := w.WaitExit(ctx)
+	if err != nil || code != 1 || !strings.Contains(w.Log(), "free some space on the file system of "+r.DataDir) {
+		r.t.Fatalf("a start without space ended with code %d (%v), want 1 and what helps:\n%s", code, err, w.Log())
+	}
+	r.t.Logf("the start was refused: %s", w.Log())
+	r.free(files)
+	return r.start()
+}
+
+// free gives the space of files back. It may be called again.
+func (r *rig) free(files []string) {
+	r.t.Helper()
+	for _, path := range files {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			r.t.Fatal(err)
+		}
 	}
 }
 

@@ -63,6 +63,7 @@ var killScenarios = []killScenario{
 // TestNothingAcknowledgedIsLostByKills kills weir at random moments under load
 // and starts it again on the same directory.
 func TestNothingAcknowledgedIsLostByKills(t *testing.T) {
+	t.Parallel()
 	for _, sc := range killScenarios {
 		t.Run(sc.name, func(t *testing.T) {
 			t.Parallel()

@@ -98,7 +98,7 @@ func (l *Ledger) Offer(payload []byte) (*Export, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	e := &Export{Payload: payload, Spans: len(ds), number: int32(len(l.exports))} //nolint:gosec // far below 2^31
+	e := &Export{Payload: payload, Spans: len(ds), number: int32(len(l.exports))}
 	rec := exportRecord{spans: make([]*spanRecord, len(ds))}
 	for i, d := range ds {
 		if l.spans[d.id] != nil {

@@ -72,7 +72,7 @@ func newRig(t *testing.T, cfg smith.Config, args ...string) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp(binDir, "r")
+	dir, err := os.MkdirTemp(binDir, "r") //nolint:usetesting // sockets' paths have a limit that a test's name may pass
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func newRig(t *testing.T, cfg smith.Config, args ...string) *rig {
 // runSeed is WEIR_SEED, or the time; it is logged, to repeat a failure with.
 func runSeed(t *testing.T) uint64 {
 	t.Helper()
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // a seed
+	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("WEIR_SEED"); text != "" {
 		var err error
 		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {

@@ -24,8 +24,6 @@ type trouble struct {
 	// reload has the operator tell weir to try again at once: the wait that
 	// the upstream named is longer than this test.
 	reload bool
-	// stored says that the upstream kept what it did not answer.
-	stored bool
 	args   []string
 }
 
@@ -89,6 +87,7 @@ func troubles() []trouble {
 // it, and arrive again once that is mended. Weir is killed in the middle, so
 // the wait and what waits must survive it.
 func TestTroubleLosesNothing(t *testing.T) {
+	t.Parallel()
 	for _, tr := range troubles() {
 		t.Run(tr.name, func(t *testing.T) {
 			t.Parallel()

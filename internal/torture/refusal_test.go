@@ -25,6 +25,7 @@ var epoch = time.Date(2026, 1, 1, 0, 10, 0, 0, time.UTC)
 // those that it takes: exactly these must end up in quarantine, also when weir
 // is killed while it searches for them.
 func TestOnlyTheGuiltyAreKeptBack(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name   string
 		window smith.Window
@@ -93,6 +94,7 @@ func TestTooLargeIsSplit(t *testing.T) {
 // TestEveryPossibleUpstream runs the way of the data, with an outage in the
 // middle, under each behaviour that nobody has seen the service decide.
 func TestEveryPossibleUpstream(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name     string
 		switches smith.Switches

@@ -86,7 +86,7 @@ func (b *bulk) Next() []byte {
 func id16(kind byte, seed, seq uint64) []byte {
 	id := make([]byte, 16)
 	id[0] = kind
-	binary.BigEndian.PutUint32(id[4:], uint32(seed)) //nolint:gosec // seeds of a test run are small
+	binary.BigEndian.PutUint32(id[4:], uint32(seed))
 	binary.BigEndian.PutUint64(id[8:], seq)
 	return id
 }

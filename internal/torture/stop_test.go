@@ -56,6 +56,7 @@ func (r *rig) stopsWithin(w *torture.Weir, d time.Duration) {
 
 // TestASecondSignalCutsItShort stops weir while the upstream hangs.
 func TestASecondSignalCutsItShort(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		name    string
 		signals int

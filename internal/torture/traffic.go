@@ -81,7 +81,7 @@ type sender interface {
 
 // client is one client's loop.
 func (t *Traffic) client(ctx context.Context, c *Client) error {
-	s, err := t.dial(c)
+	s, err := t.dial(c) //nolint:contextcheck // its dials end with its close
 	if err != nil {
 		return err
 	}

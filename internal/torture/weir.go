@@ -42,7 +42,7 @@ type Setup struct {
 	Group *MemoryGroup
 }
 
-// GRPC, HTTP and Admin are the addresses that a weir listens on.
+// GRPC is the address of the OTLP/gRPC listener, as gRPC clients take it too.
 func (s *Setup) GRPC() string { return "unix:" + filepath.Join(s.SocketDir, "g") }
 
 // HTTP is the address of the OTLP/HTTP listener.
@@ -51,14 +51,13 @@ func (s *Setup) HTTP() string { return "unix:" + filepath.Join(s.SocketDir, "h")
 // Admin is the address of the admin listener.
 func (s *Setup) Admin() string { return "unix:" + filepath.Join(s.SocketDir, "a") }
 
-// env is the environment of weir and of its command line: nothing of ours but
-// the path.
+// env is the environment of weir and of its command line: nothing of ours.
 func (s *Setup) env() []string {
 	key := s.APIKey
 	if key == "" {
 		key = UpstreamKey
 	}
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.SocketDir}
+	env := []string{"HOME=" + s.SocketDir}
 	if s.APIKeyFile == "" {
 		env = append(env, "LANGSMITH_API_KEY="+key)
 	}
@@ -93,7 +92,7 @@ func (s *Setup) Start(ctx context.Context) (*Weir, error) {
 		name, args = s.Group.wrap(name, args)
 	}
 	w := &Weir{setup: s, ready: make(chan struct{}), exited: make(chan struct{})}
-	w.cmd = exec.CommandContext(context.WithoutCancel(ctx), name, args...)
+	w.cmd = exec.CommandContext(context.WithoutCancel(ctx), name, args...) //nolint:gosec // the binary that was just built
 	w.cmd.Env, w.cmd.Dir = s.env(), s.SocketDir
 	w.cmd.Stderr = &w.log
 	out, err := w.cmd.StdoutPipe()
@@ -246,7 +245,7 @@ func (w *Weir) WaitStatus(ctx context.Context, what string, met func(*weirv1.Get
 		case <-w.exited:
 			return nil, fmt.Errorf("waiting for %s: weir ended: %w\n%s", what, w.err, w.Log())
 		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for %s: %w: %v (last error: %v)\n%s", what, ctx.Err(), last, err, w.Log())
+			return nil, fmt.Errorf("waiting for %s: %w: %v (last error: %w)\n%s", what, ctx.Err(), last, err, w.Log())
 		}
 	}
 }
@@ -255,15 +254,14 @@ func (w *Weir) WaitStatus(ctx context.Context, what string, met func(*weirv1.Get
 // than 0 is an error, and returned.
 func (s *Setup) Command(ctx context.Context, args ...string) (stdout []byte, code int, err error) {
 	args = append(args, "--admin-addr", s.Admin())
-	cmd := exec.CommandContext(ctx, s.Binary, args...)
+	cmd := exec.CommandContext(ctx, s.Binary, args...) //nolint:gosec // the binary that was just built
 	cmd.Env, cmd.Dir = s.env(), s.SocketDir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdout, err = cmd.Output()
 	if err != nil {
 		code = -1
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			code = exit.ExitCode()
 		}
 		return stdout, code, fmt.Errorf("weir %s: %w: %s%s", strings.Join(args, " "), err, stderr.Bytes(), stdout)

@@ -44,12 +44,6 @@ type Config struct {
 	// another. It is called from within Send, and must not block for long.
 	OnEncodingRefused func(Encoding)
 
-	// OnRejectedSpans is called when the upstream has taken a request but
-	// says that it rejected spans of it (OTLP partial success): how many, at
-	// most the request's items, and its explanation, at most 1 KiB and
-	// without secrets. It is called from within Send.
-	OnRejectedSpans func(rejected int, message string)
-
 	// Timeout bounds one exchange, from dialling to the answer's header, plus
 	// a second for each 64 KiB of body; 0: DefaultTimeout.
 	Timeout time.Duration

@@ -145,21 +145,19 @@ func (a *attempt) answered(ans *answer, b *body, readErr error) proxy.Outcome {
 		ex.Error = fmt.Sprintf("redirected to %q; weir follows no redirect, to keep the API key from other hosts: set the upstream URL to where it leads",
 			ex.Header.Get("Location"))
 	case out.Reason == reasonPartial:
-		a.rejectedSpans(ans, ex)
+		a.rejectedSpans(ans, &out)
 	}
 	return out
 }
 
-// rejectedSpans reports a partial success.
-func (a *attempt) rejectedSpans(ans *answer, ex *proxy.Exchange) {
+// rejectedSpans puts a partial success into the outcome.
+func (a *attempt) rejectedSpans(ans *answer, out *proxy.Outcome) {
 	n, message, _ := ans.partialSuccess()
 	rejected := int(min(n, int64(max(a.request.Items, 1))))
 	message = a.redact.clean(message, maxErrorBytes)
-	ex.Error = fmt.Sprintf("the upstream took the request but rejected %d of %d spans: %s", rejected, a.request.Items, message)
+	out.RejectedItems = rejected
+	out.Exchange.Error = fmt.Sprintf("the upstream took the request but rejected %d of %d spans: %s", rejected, a.request.Items, message)
 	a.client.metrics.rejected.Add(float64(rejected))
-	if f := a.client.cfg.OnRejectedSpans; f != nil {
-		f(rejected, message)
-	}
 }
 
 // failed judges an exchange without a complete answer.
