@@ -17,7 +17,6 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/reflection"
 
 	"weir/internal/hostguard"
 	"weir/internal/listen"
@@ -204,7 +203,9 @@ func (w *weir) serveIngest(l ingestListeners) error {
 		otlp.RegisterGRPC(w.grpc, handler)
 		w.health = health.NewServer()
 		healthpb.RegisterHealthServer(w.grpc, w.health)
-		reflection.Register(w.grpc)
+		if err := otlp.RegisterReflection(w.grpc); err != nil {
+			return err
+		}
 		w.serve1("gRPC", func() error { return w.grpc.Serve(handler.LimitGRPC(l.grpc)) })
 	}
 	if l.http != nil {

@@ -23,7 +23,7 @@ func NewMemoryGroup(name string, limitBytes int64) (*MemoryGroup, error) {
 	g := &MemoryGroup{dir: "/sys/fs/cgroup/memory/" + name}
 	limit := "memory.limit_in_bytes"
 	if _, err := os.Stat("/sys/fs/cgroup/memory/cgroup.procs"); err != nil {
-		g.dir, g.v2, limit = "/sys/fs/cgroup/" + name, true, "memory.max"
+		g.dir, g.v2, limit = "/sys/fs/cgroup/"+name, true, "memory.max"
 		// The controller may have to be switched on for children; if it
 		// cannot be, writing the limit says so.
 		_ = os.WriteFile("/sys/fs/cgroup/cgroup.subtree_control", []byte("+memory"), 0o600)

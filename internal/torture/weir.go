@@ -245,7 +245,7 @@ func (w *Weir) WaitStatus(ctx context.Context, what string, met func(*weirv1.Get
 		case <-w.exited:
 			return nil, fmt.Errorf("waiting for %s: weir ended: %w\n%s", what, w.err, w.Log())
 		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for %s: %w: %v (last error: %w)\n%s", what, ctx.Err(), last, err, w.Log())
+			return nil, fmt.Errorf("waiting for %s: %w; last status: %v\n%s", what, errors.Join(ctx.Err(), err), last, w.Log())
 		}
 	}
 }

@@ -81,6 +81,9 @@ func (h *Handler) turnAway(ctx context.Context, o origin, err error) *refusal {
 	if r.reason == reasonInternal {
 		h.log.ErrorContext(ctx, "export could not be kept", slog.String("transport", o.transport.String()), slog.Any("error", err))
 	}
+	if o.transport == transportGRPC && r.retryable {
+		r.trail(ctx)
+	}
 	return r
 }
 

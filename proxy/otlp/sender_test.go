@@ -163,7 +163,8 @@ func (c rawClientCodec) Marshal(v any) (mem.BufferSlice, error) {
 
 func (s *grpcSender) send(ctx context.Context, t testing.TB, r request) answer {
 	t.Helper()
-	opts := []grpc.CallOption{grpc.ForceCodecV2(rawClientCodec{newCodec()}), grpc.WaitForReady(true)}
+	var trailer metadata.MD
+	opts := []grpc.CallOption{grpc.ForceCodecV2(rawClientCodec{newCodec()}), grpc.WaitForReady(true), grpc.Trailer(&trailer)}
 	if r.encoding != "" {
 		opts = append(opts, grpc.UseCompressor(r.encoding))
 	}
@@ -176,6 +177,13 @@ func (s *grpcSender) send(ctx context.Context, t testing.TB, r request) answer {
 	st := status.Convert(err)
 	a := answer{message: st.Message(), code: st.Code().String()}
 	hasRetryInfo := a.read(st.Proto())
+	if hasRetryInfo { // Python's exporter reads it from a trailer
+		var info errdetails.RetryInfo
+		if v := trailer.Get(retryInfoTrailer); len(v) != 1 || proto.Unmarshal([]byte(v[0]), &info) != nil ||
+			info.GetRetryDelay().AsDuration() != a.retryAfter {
+			t.Errorf("trailer %s is %q, want a RetryInfo of %s", retryInfoTrailer, v, a.retryAfter)
+		}
+	}
 	// OTLP specification, OTLP/gRPC: the table of retryable codes.
 	switch st.Code() {
 	case codes.Canceled, codes.DeadlineExceeded, codes.Aborted, codes.OutOfRange, codes.Unavailable, codes.DataLoss:

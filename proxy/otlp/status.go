@@ -12,8 +12,11 @@ import (
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	spb "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -169,6 +172,21 @@ func (r *refusal) proto() *spb.Status {
 		}
 	}
 	return st.Proto()
+}
+
+// retryInfoTrailer is where OpenTelemetry's Python exporter looks for the wait;
+// it does not read the details of the status (opentelemetry-python,
+// exporter/otlp/proto/grpc/exporter.py).
+const retryInfoTrailer = "google.rpc.retryinfo-bin"
+
+// trail adds the wait to the trailers of the call that ctx belongs to.
+func (r *refusal) trail(ctx context.Context) {
+	b, err := proto.Marshal(&errdetails.RetryInfo{RetryDelay: durationpb.New(r.retryAfter)})
+	if err != nil {
+		return // the details of the status say it too
+	}
+	// It fails only for a call that has ended, which hears nothing anyway.
+	_ = grpc.SetTrailer(ctx, metadata.Pairs(retryInfoTrailer, string(b)))
 }
 
 // grpc returns the refusal as a gRPC status error.
