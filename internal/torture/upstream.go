@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"weir/internal/smith"
@@ -26,11 +27,11 @@ const retainBytes = 384 << 20
 type Upstream struct {
 	*smith.Server
 
-	ledger  *Ledger
-	addr    string
-	handler http.Handler
-	stop    chan struct{}
-	loops   sync.WaitGroup
+	ledger *Ledger
+	addr   string
+	active atomic.Int64 // requests being answered
+	stop   chan struct{}
+	loops  sync.WaitGroup
 
 	mu  sync.Mutex   // guards srv
 	srv *http.Server // nil while connections are refused
@@ -45,7 +46,7 @@ type Upstream struct {
 func StartUpstream(l *Ledger, cfg smith.Config) (*Upstream, error) {
 	cfg.Keep, cfg.RetainBytes = smith.KeepSpans, retainBytes
 	server := smith.New(cfg)
-	u := &Upstream{Server: server, ledger: l, addr: "127.0.0.1:0", handler: server, stop: make(chan struct{})}
+	u := &Upstream{Server: server, ledger: l, addr: "127.0.0.1:0", stop: make(chan struct{})}
 	if err := u.Restore(); err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
@@ -81,13 +82,20 @@ func (u *Upstream) Restore() error {
 	}
 	u.addr = l.Addr().String()
 	srv := &http.Server{
-		Handler: u.handler, ReadHeaderTimeout: time.Minute,
+		Handler: http.HandlerFunc(u.serve), ReadHeaderTimeout: time.Minute,
 		// Broken connections are this upstream's trade.
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
 	u.srv = srv
 	u.loops.Go(func() { _ = srv.Serve(l) }) // ends with Refuse or Close
 	return nil
+}
+
+// serve counts the requests under way.
+func (u *Upstream) serve(w http.ResponseWriter, r *http.Request) {
+	u.active.Add(1)
+	defer u.active.Add(-1)
+	u.ServeHTTP(w, r)
 }
 
 // Close ends everything that the upstream serves.
@@ -102,8 +110,21 @@ func (u *Upstream) Close() error {
 	return err
 }
 
-// Killed tells the ledger that weir was killed just now.
+// Killed tells the ledger that weir was killed just now, once the requests
+// that it left behind have come to their end.
 func (u *Upstream) Killed() error {
+	const longest = 10 * time.Second
+	deadline := time.NewTimer(longest)
+	defer deadline.Stop()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for u.active.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			return fmt.Errorf("%d requests of a killed weir have not ended after %s", u.active.Load(), longest)
+		}
+	}
 	if err := u.Collect(); err != nil {
 		return err
 	}

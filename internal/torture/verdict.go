@@ -111,6 +111,9 @@ func (v *Verdict) Check(a Allowance) error {
 	hold(v.DoubledRequests <= v.Kills*a.InFlight+a.LostAnswers,
 		"thrift: %d requests were sent again; %d kills and %d lost answers explain %d",
 		v.DoubledRequests, v.Kills, a.LostAnswers, v.Kills*a.InFlight+a.LostAnswers)
+	if a.LostAnswers == 0 {
+		hold(v.WorstKill <= a.InFlight, "thrift: one kill had %d requests sent again, at most %d can have been under way", v.WorstKill, a.InFlight)
+	}
 	for _, text := range slices.Sorted(maps.Keys(v.Complaints)) {
 		wrong = append(wrong, fmt.Errorf("protocol: %s (%d times)", text, v.Complaints[text]))
 	}

@@ -63,6 +63,17 @@ func wantSame(t *testing.T, want, got []byte) {
 	}
 }
 
+func TestSinkIsToldThatTheDataNamesItsProject(t *testing.T) {
+	t.Parallel()
+	eachTransport(t, Config{}, func(t *testing.T, sink *fakeSink, s sender) {
+		span := okSpan()
+		span.Attributes = kvs(attrSessionName, "own")
+		if a := s.send(t.Context(), t, request{payload: marshal(t, requestOf(span))}); !a.ok || !sink.exports()[0].NamesProject {
+			t.Errorf("%+v, %+v", a, sink.exports())
+		}
+	})
+}
+
 func TestWarningIsPartialSuccess(t *testing.T) {
 	t.Parallel()
 	eachTransport(t, Config{}, func(t *testing.T, sink *fakeSink, s sender) {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/mem"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -247,7 +248,11 @@ func TestConnectionsAreBounded(t *testing.T) {
 	_ = first.Close() // closing twice frees one place, not two
 	clients = append(clients, third, dial(t, ln.Addr().String()))
 	fourth := <-accepted
-	for _, c := range append(clients, second, fourth) {
+	fifth := dial(t, ln.Addr().String())
+	if _, err := fifth.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !isReset(err) {
+		t.Errorf("the fifth connection reads %v, want it closed", err)
+	}
+	for _, c := range append(clients, second, fourth, fifth) {
 		_ = c.Close()
 	}
 }
@@ -274,6 +279,37 @@ func TestGRPCHotPathAllocatesLittle(t *testing.T) {
 		t.Errorf("%v allocations per call", n)
 	}
 }
+
+func TestGRPCMessageIsGivenBackToItsPool(t *testing.T) {
+	t.Parallel()
+	payload, _ := llmspans.New(1).Request(10)
+	for name, sink := range map[string]proxy.Sink{
+		"accepted": discard{},
+		"refused": &fakeSink{respond: func(context.Context, *proxy.Export) (proxy.Receipt, error) {
+			return proxy.Receipt{}, errors.New("broken")
+		}},
+	} {
+		pool := &countingPool{}
+		service := &traceService{newHandler(t, Config{}, sink)}
+		_, err := handleExport(service, t.Context(), func(v any) error {
+			data := mem.BufferSlice{mem.NewBuffer(&payload, pool)}
+			defer data.Free()
+			return newCodec().Unmarshal(data, v)
+		}, nil)
+		if (err == nil) != (name == "accepted") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if pool.put != 1 {
+			t.Errorf("%s: the buffer was given back %d times", name, pool.put)
+		}
+	}
+}
+
+// countingPool counts what it gets back.
+type countingPool struct{ put int }
+
+func (*countingPool) Get(n int) *[]byte { b := make([]byte, n); return &b }
+func (p *countingPool) Put(*[]byte)     { p.put++ }
 
 // discard is a sink that only acknowledges.
 type discard struct{}

@@ -57,7 +57,8 @@ type post struct {
 	r       *http.Request
 	origin  origin
 	json    bool   // the answer is JSON
-	body    []byte // decompressed; belongs to a pool
+	body    []byte // decompressed; its capacity is what was charged for
+	buffer  []byte // what body is the front of; belongs to a pool
 	charged int64  // bytes taken from the gate
 }
 
@@ -77,6 +78,11 @@ func (h *Handler) serveHTTP(w http.ResponseWriter, r *http.Request) {
 
 // take is the way of an export from its headers to the disk.
 func (p *post) take(ctx context.Context) (proxy.Receipt, error) {
+	// A server that cannot set deadlines (a recorder in tests, a wrapper) has
+	// bodies that cannot be slow, or limits of its own. On a refusal the
+	// deadline stays: net/http reads on for a while before it answers.
+	control := http.NewResponseController(p.w)
+	_ = control.SetReadDeadline(time.Now().Add(p.h.cfg.ReceiveTimeout))
 	if err := p.route(); err != nil {
 		return proxy.Receipt{}, err
 	}
@@ -87,12 +93,14 @@ func (p *post) take(ctx context.Context) (proxy.Receipt, error) {
 	if err := p.receive(ctx); err != nil {
 		return proxy.Receipt{}, err
 	}
+	// It must not outlast the body, or it would end the wait for the disk.
+	_ = control.SetReadDeadline(time.Time{})
 	return p.keep(ctx, caller)
 }
 
 func (p *post) end() {
 	p.h.gate.release(p.charged)
-	putBuffer(p.body)
+	putBuffer(p.buffer)
 	p.intake.release()
 	*p = post{intake: p.intake}
 	posts.Put(p)
@@ -139,16 +147,8 @@ func (p *post) tooLarge(format string, args ...any) error {
 	return &refusalError{refuse(verdictTooLarge, reasonTooLarge, format, args...)}
 }
 
-// receive reads the body, within limits of size and time, into p.body.
+// receive reads the body into p.body.
 func (p *post) receive(ctx context.Context) error {
-	control := http.NewResponseController(p.w)
-	// A server that cannot set deadlines (a recorder in tests, a wrapper) has
-	// bodies that cannot be slow either, or limits of its own.
-	if err := control.SetReadDeadline(time.Now().Add(p.h.cfg.ReceiveTimeout)); err == nil {
-		// The deadline must not outlast the body: it would end the request
-		// while the disk is waited for.
-		defer func() { _ = control.SetReadDeadline(time.Time{}) }()
-	}
 	wire := &countingReader{r: http.MaxBytesReader(p.w, p.r.Body, p.h.cfg.MaxWireBytes)}
 	err := p.read(wire)
 	p.h.metrics.wire[p.origin.transport].Add(float64(wire.n))
@@ -163,7 +163,7 @@ func (p *post) receive(ctx context.Context) error {
 	switch {
 	case errors.As(err, &refusal):
 		return err
-	case errors.As(err, &tooLong):
+	case errors.As(wire.err, &tooLong):
 		return p.tooLarge("the body has more than %d bytes; lower the exporter's batch size", tooLong.Limit)
 	case errors.As(wire.err, &timeout) && timeout.Timeout():
 		p.w.Header().Set("Connection", "close")
@@ -211,14 +211,15 @@ func (p *post) read(wire io.Reader) error {
 	}
 }
 
-// grow gives p.body a capacity of size bytes or somewhat more.
+// grow gives p.body a capacity of size bytes.
 func (p *post) grow(size int) error {
 	if err := p.charge(size - int(p.charged)); err != nil {
 		return err
 	}
-	larger := append(getBuffer(size), p.body...)
-	putBuffer(p.body)
-	p.body = larger
+	larger := getBuffer(size)
+	p.body = append(larger[:0:size], p.body...)
+	putBuffer(p.buffer)
+	p.buffer = larger
 	return nil
 }
 

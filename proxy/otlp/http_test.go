@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -163,18 +164,30 @@ func TestHTTPSenderThatStallsIsCutOff(t *testing.T) {
 	t.Parallel()
 	h := newHandler(t, Config{ReceiveTimeout: 50 * time.Millisecond}, &fakeSink{})
 	s := startHTTP(t, h, mediaProtobuf)
-	conn := dial(t, strings.TrimPrefix(strings.TrimSuffix(s.url, "/v1/traces"), "http://"))
-	defer func() { _ = conn.Close() }()
-	if _, err := fmt.Fprintf(conn, "POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: 100\r\n\r\nabc", mediaProtobuf); err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") != "1" || !resp.Close {
-		t.Errorf("status %d, Retry-After %q, close %v", resp.StatusCode, resp.Header.Get("Retry-After"), resp.Close)
+	for path, want := range map[string]struct {
+		code  int
+		after string
+	}{
+		"/v1/traces": {http.StatusServiceUnavailable, "1"},
+		// net/http waits for the rest of a body even if nobody reads it.
+		"/nowhere": {http.StatusNotFound, ""},
+	} {
+		conn := dial(t, strings.TrimPrefix(strings.TrimSuffix(s.url, "/v1/traces"), "http://"))
+		if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nContent-Length: 100\r\n\r\nabc", path, mediaProtobuf); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		_ = resp.Body.Close()
+		_ = conn.Close()
+		if resp.StatusCode != want.code || resp.Header.Get("Retry-After") != want.after || !resp.Close {
+			t.Errorf("%s: status %d, Retry-After %q, close %v", path, resp.StatusCode, resp.Header.Get("Retry-After"), resp.Close)
+		}
 	}
 }
 
@@ -224,6 +237,41 @@ func TestHTTPLargeBodyIsRefusedByItsAnnouncement(t *testing.T) {
 	w := httptest.NewRecorder()
 	h.HTTP().ServeHTTP(w, req)
 	if w.Code != http.StatusRequestEntityTooLarge || body.n != 0 {
+		t.Errorf("status %d after reading %d bytes", w.Code, body.n)
+	}
+}
+
+func TestHTTPWireSizeIsBoundedWhateverItsEncoding(t *testing.T) {
+	t.Parallel()
+	noise := make([]byte, 40<<10)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range noise {
+		noise[i] = byte(rng.Uint32())
+	}
+	for _, encoding := range []string{nameIdentity, nameGzip, nameZstd} {
+		h := newHandler(t, Config{MaxWireBytes: 32 << 10}, &fakeSink{})
+		body := io.MultiReader(bytes.NewReader(compress(t, encoding, noise))) // hides the length
+		w := postTo(t, h.HTTP(), http.MethodPost, "/v1/traces",
+			map[string]string{"Content-Type": mediaProtobuf, "Content-Encoding": encoding}, body)
+		if w.Code != http.StatusRequestEntityTooLarge {
+			t.Errorf("%s: status %d", encoding, w.Code)
+		}
+	}
+}
+
+func TestHTTPIsRefusedUnreadWhenTooMuchIsInFlight(t *testing.T) {
+	t.Parallel()
+	h := newHandler(t, Config{MaxMessageBytes: 10 << 10, MaxInflightBytes: 21 << 10}, &fakeSink{})
+	if !h.gate.acquire(20 << 10) {
+		t.Fatal("the gate is closed")
+	}
+	body := &countingReader{r: bytes.NewReader(make([]byte, 2<<10))}
+	req := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/traces", body)
+	req.Header.Set("Content-Type", mediaProtobuf)
+	req.ContentLength = 2 << 10
+	w := httptest.NewRecorder()
+	h.HTTP().ServeHTTP(w, req)
+	if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") != "1" || body.n != 0 {
 		t.Errorf("status %d after reading %d bytes", w.Code, body.n)
 	}
 }

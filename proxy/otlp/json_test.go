@@ -226,6 +226,8 @@ func TestJSONSaysWhereARequestIsWrong(t *testing.T) {
 		"long bits":          {string(spanJSON(`"startTimeUnixNano":{"low":1}`)), path + `startTimeUnixNano: found "{\"low\":1}}]}]}]}" at byte 64, want an integer from 0 to 2^64-1`},
 		"unknown kind":       {string(spanJSON(`"kind":"CLIENT"`)), path + `kind: found "\"CLIENT\"}]}]}]}" at byte 51, want the integer of an enum value`},
 		"count too large":    {string(spanJSON(`"droppedLinksCount":4294967296`)), path + `droppedLinksCount: found "4294967296}]}]}]}" at byte 64, want an integer from 0 to 2^32-1`},
+		"count by exponent":  {string(spanJSON(`"droppedLinksCount":1e10`)), path + `droppedLinksCount: found "1e10}]}]}]}" at byte 64, want an integer from 0 to 2^32-1`},
+		"integer too large":  {string(spanJSON(`"attributes":[{"value":{"intValue":1e19}}]`)), path + `attributes[0].value.intValue: found "1e19}}]}]}]}]}" at byte 79, want an integer of 64 bits`},
 		"leading zero":       {string(spanJSON(`"attributes":[{"value":{"intValue":01}}]`)), path + `attributes[0].value.intValue: found "01}}]}]}]}]}" at byte 79, want an integer of 64 bits`},
 		"text as boolean":    {string(spanJSON(`"attributes":[{"value":{"boolValue":"true"}}]`)), path + `attributes[0].value.boolValue: found "\"true\"}}]}]}]}]}" at byte 80, want true or false`},
 		"bad escape":         {string(spanJSON(`"name":"\x"`)), path + `name: found "\\x\"}]}]}]}" at byte 52, want a string`},

@@ -194,8 +194,7 @@ func TestScanBoundsDepth(t *testing.T) {
 	t.Parallel()
 	// request, resource spans, scope spans, span, attribute: five levels, then
 	// two for each array around the innermost value, and that value.
-	nested := func(arrays int) []byte {
-		v := raw(1, []byte("leaf"))
+	nested := func(arrays int, v []byte) []byte {
 		for range arrays {
 			v = raw(5, raw(1, v))
 		}
@@ -203,12 +202,13 @@ func TestScanBoundsDepth(t *testing.T) {
 		return raw(1, raw(2, raw(2, append(span, raw(9, raw(2, v))...))))
 	}
 	var sum Summary
-	if err := Scan(nested((maxDepth-6)/2), 0, &sum); err != nil {
+	if err := Scan(nested((maxDepth-6)/2, raw(1, []byte("leaf"))), 0, &sum); err != nil {
 		t.Errorf("%d levels: %v", maxDepth, err)
 	}
-	err := Scan(nested((maxDepth-6)/2+1), 0, &sum)
+	// One level more than that: an array where the innermost value was.
+	err := Scan(nested((maxDepth-6)/2, raw(5, nil)), 0, &sum)
 	if err == nil || !strings.Contains(err.Error(), "nest deeper than 100 levels") {
-		t.Errorf("too many levels: got %v", err)
+		t.Errorf("%d levels: got %v", maxDepth+1, err)
 	}
 }
 
