@@ -19,7 +19,7 @@ import (
 func (f *Forwarder) bisect(ctx context.Context, s *sending, req *Request, first *Outcome, d Divider) error {
 	b := &bisection{
 		f: f, ctx: ctx, s: s, req: req, divider: d, refusal: first,
-		budget: 2*bits.Len(uint(req.Items)) + 8, //nolint:gosec // a count of items
+		budget: 2*bits.Len(uint(req.Items)) + 8,
 	}
 	b.patience = b.budget
 	var settlements []queue.Settlement
@@ -242,7 +242,7 @@ func plain(p Part) ([]byte, error) {
 	if !p.Zstd {
 		return p.Payload, nil
 	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(p.RawBytes)+1<<20)) //nolint:gosec // a size
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(p.RawBytes)+1<<20))
 	if err != nil {
 		return nil, fmt.Errorf("decompress a frame: %w", err)
 	}

@@ -22,7 +22,7 @@ import (
 // notes of the queue, sealed with AES-256-GCM under a key that lies in a file
 // of its own; everything else names them by fingerprint.
 const (
-	credentialNotes   = "credential/"
+	credentialNotes   = "credential/" //nolint:gosec // a prefix, not a secret
 	fingerprintPrefix = "key:"
 	sealingKeyBytes   = 32
 

@@ -111,10 +111,11 @@ func NewForwarder(q *queue.Queue, up Upstream, v *Vault, dest Destination, cfg F
 	return f
 }
 
-// Start begins sending. Close ends it.
-func (f *Forwarder) Start() {
-	run, stop := context.WithCancel(context.Background())
-	send, cut := context.WithCancel(context.Background())
+// Start begins sending. Close ends it, not ctx.
+func (f *Forwarder) Start(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx) // Close decides when sends end
+	run, stop := context.WithCancel(ctx)
+	send, cut := context.WithCancel(ctx)
 	f.stop, f.cut = stop, cut
 	go func() {
 		defer close(f.loop)

@@ -217,7 +217,7 @@ func lines(prefix string, n int) []string {
 
 func TestWhatIsAcceptedIsDelivered(t *testing.T) {
 	r := newRig(t, newFakeUpstream())
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	for i := range 50 {
 		r.accept(Caller{}, lines(fmt.Sprint("export", i), 10)...)
 	}
@@ -231,7 +231,7 @@ func TestDestinationIsResolvedWhenSending(t *testing.T) {
 	r.accept(Caller{APIKey: "lsv2_pt_caller_key_9", Project: "theirs"}, "with-key")
 	r.accept(Caller{APIKey: "lsv2_pt_caller_key_9", Workspace: "their-ws"}, "with-key-and-workspace")
 	r.f.SetDestination(Destination{APIKey: "lsv2_pt_new_key", Workspace: "new-ws", Project: "new-project"})
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	r.allDelivered(4)
 	want := map[string]string{
 		"plain":                  "lsv2_pt_new_key|new-ws|new-project",
@@ -250,7 +250,7 @@ func TestDataThatNamesItsProjectGoesWithoutDefaultProject(t *testing.T) {
 	if _, err := r.a.Accept(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	r.allDelivered(1)
 	if got := r.up.keys["x"]; got != "lsv2_pt_own_key_0001|ws-own|" {
 		t.Errorf("sent with %q", got)
@@ -263,7 +263,7 @@ func TestRetryWaitsAndDelivers(t *testing.T) {
 	up.set(func(*Request, []string) Outcome {
 		return Outcome{Kind: Retry, Reason: "http_503", Scope: ScopeUpstream, Exchange: Exchange{Status: 503}}
 	})
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	r.accept(Caller{}, "a", "b")
 	r.until("a first attempt", func(queue.Totals) bool { return up.count() > 0 })
 	r.until("the wait to show", func(queue.Totals) bool { return r.f.Status(r.a).UpstreamWait != nil })
@@ -285,14 +285,14 @@ func TestServersWaitSurvivesRestart(t *testing.T) {
 	up.set(func(*Request, []string) Outcome {
 		return Outcome{Kind: Retry, Reason: "http_429", Scope: ScopeCredential, RetryAfter: time.Hour, Exchange: Exchange{Status: 429}}
 	})
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	r.accept(Caller{}, "a")
 	r.until("the wait to be noted", func(queue.Totals) bool { return len(r.q.Notes(waitNotes)) == 1 })
 	r.close(t.Context())
 	up.set(nil)
 	before := up.count()
 	r.open()
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	next := r.f.Status(r.a).Lanes[0].NextAttempt
 	if left := time.Until(next); left < 50*time.Minute || left > 70*time.Minute {
 		t.Errorf("next attempt in %s after a restart, want about an hour", left)
@@ -313,7 +313,7 @@ func TestRefusedAccessIsQuarantinedAndComesBack(t *testing.T) {
 		}
 		return Outcome{Kind: Delivered, Reason: "ok"}
 	})
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	bad := Caller{APIKey: "lsv2_pt_bad_key_000"}
 	r.accept(bad, "b1", "b2", "b3")
 	r.until("the quarantine", func(tt queue.Totals) bool { return tt.Quarantined == 3 })
@@ -347,7 +347,7 @@ func TestGuiltyItemsAreIsolated(t *testing.T) {
 	batch[17], batch[40] = "bad-1", "bad-2"
 	r.accept(Caller{}, batch...)
 	r.accept(Caller{}, lines("more", 5)...)
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	r.until("the guilty to be isolated", func(tt queue.Totals) bool { return tt.Quarantined == 2 && tt.Delivered == 67 })
 	if n := up.count(); n > 40 {
 		t.Errorf("%d requests to find 2 bad items of 69", n)
@@ -364,7 +364,7 @@ func TestRefusingEverythingIsNotBisectedToDeath(t *testing.T) {
 	up.set(func(*Request, []string) Outcome { return refused(RefusedContent, 422) })
 	r := newRig(t, up)
 	r.accept(Caller{}, lines("x", 1000)...)
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	r.until("the quarantine", func(tt queue.Totals) bool { return tt.Quarantined == 1000 })
 	if n := up.count(); n > 40 {
 		t.Errorf("%d requests for a batch of which nothing is taken", n)
@@ -388,7 +388,7 @@ func TestTroubleDuringIsolationKeepsTheRest(t *testing.T) {
 	batch := lines("ok", 32)
 	batch[31] = "bad"
 	r.accept(Caller{}, batch...)
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	r.until("partial delivery", func(tt queue.Totals) bool { return tt.Delivered > 0 && tt.Pending > 0 })
 	up.set(func(_ *Request, ls []string) Outcome {
 		if slices.Contains(ls, "bad") {
@@ -411,7 +411,7 @@ func TestTooLargeIsSplit(t *testing.T) {
 	r := newRig(t, up)
 	r.accept(Caller{}, lines("a", 50)...)
 	r.accept(Caller{}, lines("b", 3)...)
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	r.allDelivered(53)
 }
 
@@ -426,7 +426,7 @@ func TestCloseInterruptsAndKeeps(t *testing.T) {
 		return Outcome{Kind: Interrupted, Reason: "stopping"}
 	})
 	r.accept(Caller{}, "a", "b")
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	<-entered
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -449,7 +449,7 @@ func TestDrainEndsWhenOnlyRefusedDataIsLeft(t *testing.T) {
 		return Outcome{Kind: Delivered, Reason: "ok"}
 	})
 	r := newRig(t, up)
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	r.accept(Caller{APIKey: "lsv2_pt_bad_key_000"}, lines("b", 3)...)
 	r.accept(Caller{}, lines("g", 10)...)
 	var last DrainProgress
@@ -480,7 +480,7 @@ func TestCallersKeySurvivesRestartSealed(t *testing.T) {
 		t.Fatalf("the caller's key stands in plain text in %v", leaked)
 	}
 	r.open()
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	r.allDelivered(1)
 	if got := up.keys["x"]; !strings.HasPrefix(got, key+"|") {
 		t.Errorf("sent with %q after a restart", got)
@@ -500,7 +500,7 @@ func TestItemsTheUpstreamSaysItRejectedCountAsDropped(t *testing.T) {
 	r := newRig(t, up)
 	r.accept(Caller{}, lines("a", 5)...)
 	r.accept(Caller{}, lines("b", 5)...)
-	r.f.Start()
+	r.f.Start(r.t.Context())
 	r.until("the settlement", func(tt queue.Totals) bool { return tt.Pending == 0 })
 	tt := r.q.Stats().Totals
 	if tt.Delivered != 3 || tt.DroppedByReason["rejected_by_upstream"] != 7 {

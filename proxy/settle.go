@@ -100,6 +100,7 @@ func (f *Forwarder) failed(s *sending, out *Outcome) {
 		key = upstreamWait
 	case ScopeCredential:
 		key = credentialWait(s.lane)
+	case ScopeLane:
 	}
 	f.mu.Lock()
 	s.run.lastError = sentence(out)

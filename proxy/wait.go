@@ -43,6 +43,7 @@ type waitKey string
 const upstreamWait waitKey = "upstream"
 
 func credentialWait(l Lane) waitKey { return waitKey("credential/" + l.Credential + "/" + l.Workspace) }
+
 func laneWait(id queue.LaneID) waitKey {
 	return waitKey(fmt.Sprintf("lane/%d", id))
 }

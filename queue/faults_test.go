@@ -119,7 +119,7 @@ func (r *faultRun) settle(lane string, do func(ids []uint64, i int) Settlement) 
 			gone = append(gone, ids...)
 		case ResultReplaced:
 			gone = append(gone, ids[:one.Delivered]...)
-		case ResultKept:
+		case ResultKept, ResultPartly:
 		}
 		s = append(s, one)
 	}

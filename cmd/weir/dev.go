@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -30,7 +31,9 @@ func runDev(ctx context.Context, s *settings, o devOptions, c *console) (err err
 	go func() { serving <- lookAlike.Serve(l) }()
 	defer func() {
 		err = errors.Join(err, lookAlike.Close())
-		<-serving
+		if served := <-serving; !errors.Is(served, http.ErrServerClosed) {
+			err = errors.Join(err, served)
+		}
 	}()
 	printing := make(chan error, 1)
 	arrivals := lookAlike.Subscribe(256)

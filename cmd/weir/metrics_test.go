@@ -87,11 +87,11 @@ func TestMetricsPageIsCurrent(t *testing.T) {
 	var rows []string
 	for _, d := range registry.descs {
 		m := descPattern.FindStringSubmatch(d)
-		if m == nil || !strings.HasPrefix(m[1], "weir_") {
+		if len(m) == 0 || !strings.HasPrefix(m[1], "weir_") {
 			continue
 		}
 		labels := strings.ReplaceAll(m[3], ",", ", ")
-		rows = append(rows, fmt.Sprintf("| `%s` | %s | %s |\n", m[1], labels, strings.ReplaceAll(m[2], `\"`, `"`)))
+		rows = append(rows, fmt.Sprintf("| %s | %s | %s |\n", "`"+m[1]+"`", labels, strings.ReplaceAll(m[2], `\"`, `"`)))
 	}
 	if len(rows) < 10 {
 		t.Fatalf("only %d metrics found; has the form of prometheus.Desc changed?", len(rows))

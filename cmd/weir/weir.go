@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -67,8 +68,8 @@ func startWeirWith(ctx context.Context, s *settings, logger *slog.Logger, metric
 		if err == nil {
 			return
 		}
-		for i := len(undo) - 1; i >= 0; i-- {
-			undo[i]()
+		for _, stop := range slices.Backward(undo) {
+			stop()
 		}
 	}()
 	if err := w.openPipeline(); err != nil {
@@ -91,7 +92,7 @@ func startWeirWith(ctx context.Context, s *settings, logger *slog.Logger, metric
 	if err := w.serveIngest(listeners); err != nil {
 		return nil, err
 	}
-	w.forwarder.Start()
+	w.forwarder.Start(ctx)
 	return w, nil
 }
 
@@ -214,10 +215,10 @@ func (w *weir) serveIngest(l ingestListeners) error {
 			return err
 		}
 		w.http = &http.Server{
-			Handler: guard.Wrap(handler.HTTP()), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
-			MaxHeaderBytes: int(s.Limits.MaxHeaderBytes),
-			ErrorLog:       slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
+			Handler:  guard.Wrap(handler.HTTP()),
+			ErrorLog: slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
 		}
+		handler.SetLimits(w.http)
 		w.serve1("HTTP", func() error { return w.http.Serve(handler.LimitHTTP(l.http)) })
 	}
 	return nil

@@ -58,7 +58,7 @@ func build(b *testing.B) string {
 
 // start runs a program until the benchmark ends, and returns its first lines
 // of output up to one that has prefix.
-func start(b *testing.B, prefix string, name string, args ...string) (pid int, line string) {
+func start(b *testing.B, prefix, name string, args ...string) (pid int, line string) {
 	b.Helper()
 	cmd := exec.Command(name, args...) //nolint:noctx // ended by the cleanup below, gently
 	cmd.Env = append(os.Environ(), "LANGSMITH_API_KEY=lsv2_pt_bench_0000000000")
