@@ -214,7 +214,7 @@ func (w *weir) serveIngest(l ingestListeners) error {
 		if err != nil {
 			return err
 		}
-		w.http = &http.Server{
+		w.http = &http.Server{ //nolint:gosec // SetLimits sets the timeouts
 			Handler:  guard.Wrap(handler.HTTP()),
 			ErrorLog: slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
 		}
