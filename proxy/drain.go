@@ -68,12 +68,12 @@ func left(s *Status) []string {
 			if why == "" {
 				why = "there was no time left"
 			}
-			out = append(out, fmt.Sprintf("lane %d (key %s): %d items pending: %s", l.ID, l.Credential, l.PendingItems, why))
+			out = append(out, fmt.Sprintf("lane %d (key %s): %s pending: %s", l.ID, l.Credential, items(l.PendingItems), why))
 		}
 	}
 	for i := range s.Cases {
 		c := &s.Cases[i]
-		out = append(out, fmt.Sprintf("case %d: %d items refused by the upstream (%s)", c.Place, c.Items, c.Refusal.Reason))
+		out = append(out, fmt.Sprintf("case %d: %s refused by the upstream (%s)", c.Place, items(c.Items), c.Refusal.Reason))
 	}
 	return out
 }

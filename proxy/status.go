@@ -147,6 +147,14 @@ func (f *Forwarder) credentialHint(l Lane, dest *Destination) string {
 	return KeyHint(key)
 }
 
+// items counts items in words.
+func items(n int64) string {
+	if n == 1 {
+		return "1 item"
+	}
+	return fmt.Sprintf("%d items", n)
+}
+
 // problems says in sentences what needs a person.
 func (f *Forwarder) problems(s *Status) []string {
 	out := append([]string(nil), s.Queue.Reports...)
@@ -160,12 +168,12 @@ func (f *Forwarder) problems(s *Status) []string {
 				l.ID, l.Reason, l.Since.UTC().Format(time.RFC3339), l.LastError))
 		}
 		if l.PendingItems > 0 && l.Lane.Credential == refKey && f.dest.Load().APIKey == "" {
-			out = append(out, fmt.Sprintf("Lane %d has %d items and no key: set LANGSMITH_API_KEY and restart or reload weir.", l.ID, l.PendingItems))
+			out = append(out, fmt.Sprintf("Lane %d has %s and no key: set LANGSMITH_API_KEY and restart or reload weir.", l.ID, items(l.PendingItems)))
 		}
 	}
 	for i := range s.Cases {
 		if c := &s.Cases[i]; !c.Refusal.Heals {
-			out = append(out, fmt.Sprintf("Case %d holds %d items that the upstream refused (%s).", c.Place, c.Items, c.Refusal.Reason))
+			out = append(out, fmt.Sprintf("Case %d holds %s that the upstream refused (%s).", c.Place, items(c.Items), c.Refusal.Reason))
 		}
 	}
 	return out

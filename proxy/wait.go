@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"time"
 
@@ -211,7 +212,7 @@ func sentence(o *Outcome) string {
 	case x.Error != "":
 		return x.Error
 	case x.Status != 0 && x.Body != "":
-		return fmt.Sprintf("HTTP %d: %s", x.Status, clip(x.Body, 200))
+		return fmt.Sprintf("HTTP %d: %s", x.Status, clip(strings.TrimSpace(x.Body), 200))
 	case x.Status != 0:
 		return fmt.Sprintf("HTTP %d", x.Status)
 	default:
