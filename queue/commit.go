@@ -42,6 +42,11 @@ func (q *Queue) commitLoop() {
 	g := &group{seen: map[TraceID]struct{}{}, lanes: map[string]LaneID{}}
 	for {
 		closing := q.waitForWork()
+		if q.sealAsked.Swap(false) && !closing {
+			if err := q.rotate(); err != nil {
+				q.cfg.Logger.Debug("an idle segment could not be sealed; it is tried again", "error", err)
+			}
+		}
 		for {
 			q.in.take(g, q.cfg.GroupBytes, closing)
 			if len(g.appends) == 0 && len(g.changes) == 0 {
@@ -300,6 +305,7 @@ func markActive(dir string) error {
 // loaded indexes. mu is held.
 func (q *Queue) applyLocked(s *segment, frames []newFrame, events []event) {
 	now := q.cfg.now()
+	s.touched = now
 	for i := range frames {
 		f := &frames[i]
 		q.st.addFrame(s.segmentState, f.seq, f.header)

@@ -13,6 +13,11 @@ const (
 	maxOpenSegments = 3 // databases open besides the active one and those in use
 	maxLoadedIndex  = 6 // segments with an index besides those with leases
 
+	// idleWasteBytes is what an idle active segment may hold in vain; a new
+	// one takes 5 MiB. idleSealAfter is what counts as idle.
+	idleWasteBytes = 8 << 20
+	idleSealAfter  = time.Second
+
 	// spareFromPercent is how full the active segment is when the next one is
 	// prepared.
 	spareFromPercent = 50
@@ -52,6 +57,7 @@ func (q *Queue) keep() error {
 		err = serr
 	}
 	q.measure()
+	q.sealIdle()
 	if serr := q.prepareSpare(); err == nil {
 		err = serr
 	}
@@ -88,6 +94,21 @@ func (q *Queue) prepareSpare() error {
 		return q.removeSegment(s)
 	}
 	return nil
+}
+
+// sealIdle asks the committer for a new segment when the active one is mostly
+// dead and nothing happens any more: a drained queue would otherwise keep the
+// space of its last segment until more data has filled it.
+func (q *Queue) sealIdle() {
+	q.mu.Lock()
+	s := q.active
+	waste := s.diskBytes - 2*s.liveBytes()
+	idle := q.cfg.now().Sub(s.touched)
+	q.mu.Unlock()
+	if waste >= idleWasteBytes && idle >= idleSealAfter {
+		q.sealAsked.Store(true)
+		signal(q.in.urgent)
+	}
 }
 
 // retire removes segments without live data.

@@ -188,6 +188,9 @@ type Queue struct {
 	unpinned *sync.Cond     // of mu: a segment's last user let go of its store
 	inFlight map[LaneID]int // frames leased, by lane
 
+	// sealAsked has the committer rotate when it next wakes.
+	sealAsked atomic.Bool
+
 	changed  chan struct{} // cap 1: something became ready or was settled
 	keepWake chan struct{} // cap 1: the keeper has work
 	stop     chan struct{} // closed by Close

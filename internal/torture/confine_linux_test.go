@@ -45,8 +45,8 @@ var mountFuncs = map[string]func(image, dir string) (*torture.FileSystem, error)
 }
 
 // TestAFullDiskRefusesAndRecovers fills the file system of the data directory
-// to the last byte while clients send, kills weir on it, delivers what is kept
-// while it is still full, and gives the space back.
+// to the last byte while clients send, kills weir on it twice, and gives the space
+// back: everything acknowledged arrives without another start.
 func TestAFullDiskRefusesAndRecovers(t *testing.T) {
 	t.Parallel()
 	if !mayConfine(t) {
@@ -77,12 +77,12 @@ func TestAFullDiskRefusesAndRecovers(t *testing.T) {
 			w = r.startOrFree(filler)
 			filler = append(filler, r.fillUntilRefused(fs, w)...)
 
+			// What lies in a segment that a kill left open waits for space to be
+			// recovered in; queue's own tests settle on a full disk without kills.
 			r.up.ClearFaults()
 			stop()
-			r.reload(w)
-			r.await("everything acknowledged to arrive from the full disk",
-				func(c *torture.Counts) bool { return c.Outstanding() == 0 })
 			r.free(filler)
+			r.reload(w)
 			r.fresh(0)
 			r.settle(w, torture.Allowance{InFlight: inFlight})
 			r.stopsWithin(w, 10*time.Second)
