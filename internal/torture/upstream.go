@@ -30,6 +30,7 @@ type Upstream struct {
 	ledger *Ledger
 	addr   string
 	active atomic.Int64 // requests being answered
+	conns  atomic.Int64 // open connections
 	stop   chan struct{}
 	loops  sync.WaitGroup
 
@@ -83,12 +84,25 @@ func (u *Upstream) Restore() error {
 	u.addr = l.Addr().String()
 	srv := &http.Server{
 		Handler: http.HandlerFunc(u.serve), ReadHeaderTimeout: time.Minute,
+		ConnState: u.connState,
 		// Broken connections are this upstream's trade.
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
 	u.srv = srv
 	u.loops.Go(func() { _ = srv.Serve(l) }) // ends with Refuse or Close
 	return nil
+}
+
+// connState counts open connections: what a killed weir sent may still lie in
+// one after its process is gone.
+func (u *Upstream) connState(_ net.Conn, s http.ConnState) {
+	switch s {
+	case http.StateNew:
+		u.conns.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		u.conns.Add(-1)
+	case http.StateActive, http.StateIdle:
+	}
 }
 
 // serve counts the requests under way.
@@ -118,7 +132,7 @@ func (u *Upstream) Killed() error {
 	defer deadline.Stop()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for u.active.Load() > 0 {
+	for u.active.Load() > 0 || u.conns.Load() > 0 {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
