@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 
@@ -14,8 +15,9 @@ import (
 // bisect finds the items that make the upstream refuse a request, delivers the
 // rest and quarantines the guilty. A request with k bad items of n takes
 // O(k log n) requests. When nothing at all is taken it stops after about two
-// log n requests: the fault is then not in single items, everything is
-// quarantined together and the lane waits.
+// log n requests: the fault is then not in single items, the frame it stopped
+// at is quarantined whole, and the lane waits with the others, which may be
+// innocent.
 func (f *Forwarder) bisect(ctx context.Context, s *sending, req *Request, first *Outcome, d Divider) error {
 	b := &bisection{
 		f: f, ctx: ctx, s: s, req: req, divider: d, refusal: first,
@@ -24,14 +26,14 @@ func (f *Forwarder) bisect(ctx context.Context, s *sending, req *Request, first 
 	b.patience = b.budget
 	var settlements []queue.Settlement
 	for i := range s.lease.Frames {
-		fr := &s.lease.Frames[i]
-		settled, err := b.frame(i, fr)
-		if err != nil {
-			s.lease.Return()
-			return fmt.Errorf("isolate what the upstream refuses: %w", err)
-		}
-		if settled.Result != 0 {
+		if settled := b.frame(i, &s.lease.Frames[i]); settled.Result != 0 {
 			settlements = append(settlements, settled)
+		}
+		if b.gaveUp && b.delivered == 0 {
+			settlements = slices.DeleteFunc(settlements, func(s queue.Settlement) bool { return s.Frame == i })
+			if whole := b.keep(i); whole.Result != 0 {
+				settlements = append(settlements, whole)
+			}
 		}
 		if b.stopped() {
 			break
@@ -54,22 +56,33 @@ type bisection struct {
 	patience  int
 	delivered int // items
 	gaveUp    bool
+	noRoom    error // no case could be had: what is guilty stays pending
 }
 
-func (b *bisection) stopped() bool { return b.trouble != nil || b.gaveUp }
+func (b *bisection) stopped() bool { return b.trouble != nil || b.gaveUp || b.noRoom != nil }
 
 // frame sends one frame, cutting it as far as it is refused.
-func (b *bisection) frame(i int, fr *queue.Frame) (queue.Settlement, error) {
+func (b *bisection) frame(i int, fr *queue.Frame) queue.Settlement {
 	if len(b.s.lease.Frames) > 1 {
 		if out := b.try(partOf(fr), fr.Items); out == nil {
-			return queue.Settlement{}, nil
+			return queue.Settlement{}
 		} else if out.Kind == Delivered {
-			return queue.Settlement{Frame: i, Result: queue.ResultDelivered}, nil
+			return queue.Settlement{Frame: i, Result: queue.ResultDelivered}
 		}
 		if fr.Items == 1 {
 			return b.keep(i)
 		}
 	}
+	settled, err := b.divide(i, fr)
+	if err != nil { // it would fail the same way the next time
+		b.f.noteError(b.s.lease.Lane, fmt.Errorf("isolate what the upstream refuses: %w", err))
+		return b.keep(i)
+	}
+	return settled
+}
+
+// divide sends a refused frame in pieces.
+func (b *bisection) divide(i int, fr *queue.Frame) (queue.Settlement, error) {
 	raw, err := plain(partOf(fr))
 	if err != nil {
 		return queue.Settlement{}, err
@@ -84,10 +97,24 @@ func (b *bisection) frame(i int, fr *queue.Frame) (queue.Settlement, error) {
 	return b.replace(i, raw, &verdict)
 }
 
-// keep quarantines a frame of a single item.
-func (b *bisection) keep(i int) (queue.Settlement, error) {
+// keep quarantines a frame as a whole.
+func (b *bisection) keep(i int) queue.Settlement {
+	place := b.place()
+	if place == queue.Pending {
+		return queue.Settlement{}
+	}
+	return queue.Settlement{Frame: i, Result: queue.ResultKept, Place: place}
+}
+
+// place is the case of what is guilty. If none can be had, the guilty stay
+// pending and the search ends; what was delivered must be settled all the same.
+func (b *bisection) place() queue.Place {
 	place, err := b.f.cases.open(b.s.lease.Lane, b.refusal, false)
-	return queue.Settlement{Frame: i, Result: queue.ResultKept, Place: place}, err
+	if err != nil {
+		b.noRoom = err
+		return queue.Pending
+	}
+	return place
 }
 
 // cutVerdict is what became of a frame's items: those neither delivered nor
@@ -160,15 +187,11 @@ func (b *bisection) try(p Part, items int) *Outcome {
 func (b *bisection) replace(i int, raw []byte, v *cutVerdict) (queue.Settlement, error) {
 	s := queue.Settlement{Frame: i, Result: queue.ResultReplaced, Delivered: v.delivered}
 	if len(v.guilty) > 0 {
-		place, err := b.f.cases.open(b.s.lease.Lane, b.refusal, false)
-		if err != nil {
-			return s, err
-		}
 		ranges := make([][2]int, len(v.guilty))
 		for j, n := range v.guilty {
 			ranges[j] = [2]int{n, n + 1}
 		}
-		part, err := b.part(raw, ranges, place)
+		part, err := b.part(raw, ranges, b.place())
 		if err != nil {
 			return s, err
 		}
@@ -210,31 +233,62 @@ func (b *bisection) part(raw []byte, ranges [][2]int, place queue.Place) (queue.
 
 // finish settles the lease by what the search found.
 func (b *bisection) finish(settlements []queue.Settlement) error {
-	f := b.f
-	if b.gaveUp && b.delivered == 0 {
-		// Nothing was taken: the settlements found so far are single items of
-		// a request that is refused as a whole.
-		err := f.quarantine(b.s, b.refusal, false)
-		f.failed(b.s, &Outcome{Kind: Refused, Reason: b.refusal.Reason, Scope: ScopeLane, Exchange: b.refusal.Exchange})
-		return err
+	f, lane := b.f, b.s.lease.Lane
+	if b.delivered > 0 && f.keptFull.Load() {
+		// A settlement that finds no room settles nothing, and what was
+		// delivered would be sent again: leave the guilty for another lease.
+		settlements = withoutQuarantine(settlements)
+		b.noRoom = queue.ErrKeptFull
 	}
+	kept := keptItems(b.s.lease, settlements)
 	err := b.s.lease.Settle(settlements...)
-	if errors.Is(err, queue.ErrKeptFull) {
-		err = nil // pending again, and the lane waits below
-		b.gaveUp = true
-	}
-	if err != nil {
+	switch {
+	case errors.Is(err, queue.ErrKeptFull): // pending again, and the lane waits below
+		f.keptFull.Store(true)
+		b.noRoom = err
+	case err != nil:
 		return fmt.Errorf("settle isolated data: %w", err)
+	case kept > 0:
+		f.kept(lane, kept, b.refusal)
 	}
 	switch {
 	case b.trouble != nil && b.trouble.Kind != Interrupted:
 		f.failed(b.s, b.trouble)
-	case b.gaveUp:
+	case b.gaveUp || b.noRoom != nil:
 		f.failed(b.s, &Outcome{Kind: Refused, Reason: b.refusal.Reason, Scope: ScopeLane, Exchange: b.refusal.Exchange})
 	case b.delivered > 0:
-		f.cameThrough(b.s, b.s.lease.Lane, b.delivered)
+		f.cameThrough(b.s, lane, b.delivered)
+	}
+	if b.noRoom != nil && !errors.Is(b.noRoom, queue.ErrKeptFull) {
+		return fmt.Errorf("quarantine isolated data: %w", b.noRoom)
 	}
 	return nil
+}
+
+// withoutQuarantine leaves pending what settlements would quarantine.
+func withoutQuarantine(settlements []queue.Settlement) []queue.Settlement {
+	for i := range settlements {
+		for j := range settlements[i].Parts {
+			settlements[i].Parts[j].Place = queue.Pending
+		}
+	}
+	return slices.DeleteFunc(settlements, func(s queue.Settlement) bool { return s.Result == queue.ResultKept })
+}
+
+// keptItems counts what settlements quarantine of a lease.
+func keptItems(l *queue.Lease, settlements []queue.Settlement) (items int) {
+	for i := range settlements {
+		s := &settlements[i]
+		if s.Result == queue.ResultKept {
+			items += l.Frames[s.Frame].Items
+		}
+		for j := range s.Parts {
+			if s.Parts[j].Place != queue.Pending {
+				items += s.Parts[j].Items
+			}
+		}
+	}
+	return items
 }
 
 // plain is a part's payload, decompressed.

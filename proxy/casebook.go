@@ -2,8 +2,10 @@ package proxy
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"weir/queue"
 )
@@ -28,7 +30,7 @@ type caseKey struct {
 // called from any number of goroutines.
 type caseBook struct {
 	q  *queue.Queue
-	mu sync.Mutex // guards known; held while a case is opened, so that it is opened once
+	mu sync.Mutex // guards known; held while a case is opened or released, so that each happens once
 	// known maps to open cases; released ones are removed.
 	known map[caseKey]queue.Place
 }
@@ -65,19 +67,23 @@ func (b *caseBook) open(lane queue.LaneID, out *Outcome, heals bool) (queue.Plac
 	return p, nil
 }
 
-// healed removes and returns the lane's cases that a success disproves. The
-// caller releases them.
-func (b *caseBook) healed(lane queue.LaneID) []queue.Place {
+// release makes the lane's cases that heal pending again, and returns how many.
+// Those that could not be released stay known, to be tried again.
+func (b *caseBook) release(lane queue.LaneID) (released int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var out []queue.Place
 	for k, p := range b.known {
-		if k.lane == lane && k.heals {
-			out = append(out, p)
-			delete(b.known, k)
+		if k.lane != lane || !k.heals {
+			continue
 		}
+		if rerr := b.q.Release(p); rerr != nil {
+			err = errors.Join(err, rerr)
+			continue
+		}
+		delete(b.known, k)
+		released++
 	}
-	return out
+	return released, err
 }
 
 // mayRelease reports whether the lane has a case that heals.
@@ -92,12 +98,57 @@ func (b *caseBook) mayRelease(lane queue.LaneID) bool {
 	return false
 }
 
-// releaseForProbe makes a parked lane's quarantine pending again when nothing
-// else is left to find out with whether the upstream takes its data.
-func (f *Forwarder) releaseForProbe(lane queue.LaneID) {
-	for _, p := range f.cases.healed(lane) {
-		if err := f.q.Release(p); err != nil {
-			f.noteError(lane, err)
-		}
+// A lane relapses when what was released is refused again soon after. Something
+// in the data is then at fault, such as what a firewall on the way takes for an
+// attack: releasing it on every success would send it for ever. Each relapse
+// doubles the pause before the next release.
+const (
+	relapseWithin = 2 * probeCap // longer than the longest pause, so that pauses add up
+	maxRelapses   = 16           // beyond it the pause is at its cap
+)
+
+// releaseHealed makes the lane's quarantine for a cause that seems to be gone
+// pending again. If it is too early for that, wait says for how long.
+func (f *Forwarder) releaseHealed(lane queue.LaneID, run *laneRun) (wait time.Duration) {
+	now := f.cfg.Now()
+	f.mu.Lock()
+	wait = run.releaseFrom.Sub(now)
+	f.mu.Unlock()
+	if wait > 0 {
+		return wait
+	}
+	released, err := f.cases.release(lane)
+	if err != nil {
+		f.noteError(lane, err)
+		wait = retryBase
+	}
+	if released == 0 {
+		return max(wait, 0)
+	}
+	f.mu.Lock()
+	run.releasedAt = now
+	f.mu.Unlock()
+	f.cfg.Logger.Info("the lane's quarantine is released, to see whether the upstream takes it now", "lane", lane, "cases", released)
+	return max(wait, 0)
+}
+
+// relapsed notes that a lane's data was refused, and puts off its next release
+// if it had just been released. Its requests get smaller, so that what is at
+// fault takes less and less with it. The refused request had frames of rawBytes.
+func (f *Forwarder) relapsed(run *laneRun, frames int, rawBytes int64) {
+	now := f.cfg.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if run.releasedAt.IsZero() { // counted already: one relapse for each release
+		return
+	}
+	if now.Sub(run.releasedAt) > relapseWithin {
+		run.relapses = 0
+	}
+	run.releasedAt = time.Time{}
+	run.releaseFrom = now.Add(min(probeCap, probeBase<<run.relapses))
+	run.relapses = min(run.relapses+1, maxRelapses)
+	if frames > 1 {
+		run.maxRawBytes = max(rawBytes/2, 1)
 	}
 }

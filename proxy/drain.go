@@ -51,7 +51,8 @@ func (f *Forwarder) onlyRefusedLeft(s *Status) bool {
 	now := f.cfg.Now()
 	for i := range s.Lanes {
 		l := &s.Lanes[i]
-		if l.PendingItems > 0 && (l.State != LaneParked || l.LeasedFrames > 0 || !l.NextAttempt.After(now)) {
+		unreadable := l.Lane.Protocol == 0 // its descriptor was damaged: nothing can be sent
+		if l.PendingItems > 0 && !unreadable && (l.State != LaneParked || l.LeasedFrames > 0 || !l.NextAttempt.After(now)) {
 			return false
 		}
 	}

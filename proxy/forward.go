@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -81,21 +82,31 @@ type Forwarder struct {
 	sends sync.WaitGroup
 	loop  chan struct{} // closed when the dispatcher has ended
 
-	mu    sync.Mutex // guards lanes and lastDelivered
+	// keptFull is set while quarantine is known to have no room.
+	keptFull atomic.Bool
+
+	mu    sync.Mutex // guards lanes, what they point to, and the fields below
 	lanes map[queue.LaneID]*laneRun
 	// lastDelivered is when a request last came through.
 	lastDelivered time.Time
+	leases        uint64 // so far, of all lanes
 }
 
 // laneRun is what this process knows of a lane's sending.
 type laneRun struct {
 	sending     int
-	turns       int   // leases so far
-	maxRawBytes int64 // smaller than configured after a 413; 0: as configured
+	turns       int    // leases so far
+	lastTurn    uint64 // Forwarder.leases at the latest of them
+	maxRawBytes int64  // smaller than configured after a 413; 0: as configured
 	delivered   int64
 	lastError   string
+	storeError  string // the last one logged
 	idleSince   time.Time
 	sendSince   time.Time
+
+	relapses    int       // releases in a row that were refused again
+	releasedAt  time.Time // of the latest release that was not refused again so far
+	releaseFrom time.Time // no release before
 }
 
 // NewForwarder returns a forwarder that has not started.
@@ -154,6 +165,11 @@ func (f *Forwarder) SetDestination(d Destination) {
 
 // Wake tries everything that waits at once.
 func (f *Forwarder) Wake() {
+	f.mu.Lock()
+	for _, r := range f.lanes {
+		r.releaseFrom = time.Time{}
+	}
+	f.mu.Unlock()
 	f.waits.wake()
 	f.poke()
 }
@@ -203,6 +219,7 @@ func (f *Forwarder) dispatch(run, send context.Context) {
 func (f *Forwarder) pass(run, send context.Context) time.Duration {
 	next := idleWait
 	lanes := f.q.Lanes()
+	f.forget(lanes)
 	f.rotate(lanes)
 	for again := true; again && run.Err() == nil; {
 		again = false
@@ -220,17 +237,42 @@ func (f *Forwarder) pass(run, send context.Context) time.Duration {
 	return next
 }
 
-// rotate orders the lanes so that the one served least comes first.
+// rotate orders the lanes so that those with the fewest requests under way come
+// first, and of those the one that has waited for its turn the longest. Without
+// the latter, lanes in excess of the slots would starve, and of many lanes that
+// wait for one upstream always the same one would be the probe.
 func (f *Forwarder) rotate(lanes []queue.LaneStats) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	turns := func(l queue.LaneStats) int {
+	var unseen laneRun
+	run := func(l *queue.LaneStats) *laneRun {
 		if r := f.lanes[l.ID]; r != nil {
-			return r.sending
+			return r
 		}
-		return 0
+		return &unseen
 	}
-	slices.SortStableFunc(lanes, func(a, b queue.LaneStats) int { return cmp.Compare(turns(a), turns(b)) })
+	slices.SortStableFunc(lanes, func(a, b queue.LaneStats) int {
+		ra, rb := run(&a), run(&b)
+		return cmp.Or(cmp.Compare(ra.sending, rb.sending), cmp.Compare(ra.lastTurn, rb.lastTurn))
+	})
+}
+
+// forgetSlack is how many lanes that are gone may be remembered.
+const forgetSlack = 256
+
+// forget drops what is known of lanes that the queue has forgotten: callers
+// choose projects, so new lanes come for as long as weir runs.
+func (f *Forwarder) forget(lanes []queue.LaneStats) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.lanes) <= len(lanes)+forgetSlack {
+		return
+	}
+	live := make(map[queue.LaneID]bool, len(lanes))
+	for i := range lanes {
+		live[lanes[i].ID] = true
+	}
+	maps.DeleteFunc(f.lanes, func(id queue.LaneID, r *laneRun) bool { return !live[id] && r.sending == 0 })
 }
 
 // tryLane starts one send for a lane if it is due. wait is when to look again
@@ -250,8 +292,7 @@ func (f *Forwarder) tryLane(send context.Context, s *queue.LaneStats) (started b
 		return false, untilOr(until, f.cfg.Now())
 	}
 	if s.PendingFrames == 0 {
-		f.releaseForProbe(s.ID)
-		return false, 0
+		return false, f.releaseHealed(s.ID, run)
 	}
 	if int64(s.LeasedFrames) >= s.PendingFrames {
 		return false, 0
@@ -263,7 +304,9 @@ func (f *Forwarder) tryLane(send context.Context, s *queue.LaneStats) (started b
 	}
 	opts := queue.LeaseOptions{Lane: s.ID, MaxRawBytes: maxRaw}
 	if probe {
-		opts.MaxFrames = 1
+		// From both ends in turn: a frame that fails by itself, but looks like
+		// an outage, must not be the only probe for ever.
+		opts.MaxFrames, opts.Newest = 1, run.turns%2 == 1
 	} else if s.PendingRawBytes > backlogRequests*maxRaw && run.turns%newestEvery == newestEvery-1 {
 		opts.Newest = true
 	}
@@ -339,6 +382,10 @@ func (f *Forwarder) send(ctx context.Context, s *sending) {
 	f.m.count(&out, req.Items)
 	if err := f.settle(ctx, s, req, &out); err != nil {
 		f.noteError(s.lease.Lane, err)
+		// The data is pending again: sent at once, it would arrive over and over.
+		f.waits.failed(laneWait(s.lease.Lane), &Outcome{
+			Kind: Retry, Reason: "not_settled", Scope: ScopeLane, Exchange: Exchange{Error: err.Error()},
+		}, s.began)
 	}
 }
 
@@ -384,8 +431,10 @@ func (f *Forwarder) begin(r *laneRun) {
 	if r.sending == 0 {
 		r.sendSince = f.cfg.Now()
 	}
+	f.leases++
 	r.sending++
 	r.turns++
+	r.lastTurn = f.leases
 }
 
 func (f *Forwarder) end(r *laneRun) {
@@ -401,9 +450,13 @@ func (f *Forwarder) noteError(id queue.LaneID, err error) {
 	}
 	r := f.lane(id)
 	f.mu.Lock()
-	r.lastError = err.Error()
+	said := r.storeError == err.Error()
+	r.lastError, r.storeError = err.Error(), err.Error()
 	f.mu.Unlock()
 	f.m.storeErrors.Inc()
+	if said {
+		return // it is counted, and one line is enough until it changes
+	}
 	f.cfg.Logger.Error("the buffer could not be read or settled; it is tried again", "lane", id, "error", err)
 }
 

@@ -118,6 +118,7 @@ type rig struct {
 	f    *Forwarder
 	dest Destination
 	cfg  ForwardConfig
+	disk queue.Config // Dir is filled in
 }
 
 func newRig(t *testing.T, up *fakeUpstream) *rig {
@@ -136,7 +137,9 @@ func newRig(t *testing.T, up *fakeUpstream) *rig {
 
 func (r *rig) open() {
 	r.t.Helper()
-	q, err := queue.Open(queue.Config{Dir: r.dir})
+	disk := r.disk
+	disk.Dir = r.dir
+	q, err := queue.Open(disk)
 	if err != nil {
 		r.t.Fatal(err)
 	}

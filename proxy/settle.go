@@ -77,19 +77,16 @@ func (f *Forwarder) cameThrough(s *sending, lane queue.LaneID, items int) {
 	f.mu.Lock()
 	f.lastDelivered = now
 	s.run.delivered += int64(items)
-	s.run.lastError = ""
+	s.run.lastError, s.run.storeError = "", ""
 	if s.run.maxRawBytes > 0 { // grow back slowly after a 413
-		s.run.maxRawBytes += s.run.maxRawBytes / 16
+		s.run.maxRawBytes += s.run.maxRawBytes/16 + 1
+		if s.run.maxRawBytes >= f.cfg.MaxRequestBytes {
+			s.run.maxRawBytes = 0
+		}
 	}
 	f.mu.Unlock()
-	f.waits.succeeded(s.keys)
-	for _, id := range f.cases.healed(lane) {
-		if err := f.q.Release(id); err != nil {
-			f.noteError(lane, err)
-			continue
-		}
-		f.cfg.Logger.Info("the upstream takes this lane's data again; its quarantine is released", "lane", lane, "case", id)
-	}
+	f.waits.succeeded(s.keys, s.began)
+	f.releaseHealed(lane, s.run)
 }
 
 // failed begins the wait of whatever refused.
@@ -119,7 +116,7 @@ func (f *Forwarder) settleRefused(ctx context.Context, s *sending, req *Request,
 	divider := f.cfg.Dividers[s.lane.Protocol]
 	switch {
 	case out.Refusal == RefusedSize && req.Items > 1 && divider != nil:
-		return f.settleTooLarge(s, req, divider)
+		return f.settleTooLarge(s, req, out, divider)
 	case out.Refusal == RefusedContent && req.Items > 1 && divider != nil:
 		return f.bisect(ctx, s, req, out, divider)
 	case out.Refusal == RefusedSize || out.Refusal == RefusedContent:
@@ -133,7 +130,7 @@ func (f *Forwarder) settleRefused(ctx context.Context, s *sending, req *Request,
 
 // settleTooLarge makes smaller requests of a lane whose request was too large:
 // fewer frames, and if it was one frame already, that frame in two halves.
-func (f *Forwarder) settleTooLarge(s *sending, req *Request, d Divider) error {
+func (f *Forwarder) settleTooLarge(s *sending, req *Request, out *Outcome, d Divider) error {
 	if n := len(s.lease.Frames); n > 1 {
 		f.mu.Lock()
 		s.run.maxRawBytes = max(rawBytes(s.lease)/2, 1)
@@ -141,24 +138,32 @@ func (f *Forwarder) settleTooLarge(s *sending, req *Request, d Divider) error {
 		s.lease.Return()
 		return nil
 	}
-	raw, err := plain(req.Parts[0])
-	if err != nil {
-		s.lease.Return()
-		return err
-	}
-	var parts []queue.Part
-	for _, cut := range [][2]int{{0, req.Items / 2}, {req.Items / 2, req.Items}} {
-		p, err := d.Slice(raw, cut[0], cut[1])
-		if err != nil {
-			s.lease.Return()
-			return fmt.Errorf("halve a frame that is too large: %w", err)
-		}
-		parts = append(parts, queue.Part{Payload: p.Payload, Items: p.Items, Traces: p.Traces})
+	parts, err := halve(req, d)
+	if err != nil { // it would fail the same way the next time
+		f.noteError(s.lease.Lane, fmt.Errorf("halve a frame that is too large: %w", err))
+		return f.quarantine(s, out, false)
 	}
 	if err := s.lease.Settle(queue.Settlement{Result: queue.ResultReplaced, Parts: parts}); err != nil {
 		return fmt.Errorf("halve a frame that is too large: %w", err)
 	}
 	return nil
+}
+
+// halve cuts a request of one part in two.
+func halve(req *Request, d Divider) ([]queue.Part, error) {
+	raw, err := plain(req.Parts[0])
+	if err != nil {
+		return nil, err
+	}
+	var parts []queue.Part
+	for _, cut := range [][2]int{{0, req.Items / 2}, {req.Items / 2, req.Items}} {
+		p, err := d.Slice(raw, cut[0], cut[1])
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, queue.Part{Payload: p.Payload, Items: p.Items, Traces: p.Traces})
+	}
+	return parts, nil
 }
 
 // quarantine moves the whole lease into the lane's case for the refusal. heals
@@ -180,17 +185,27 @@ func (f *Forwarder) quarantine(s *sending, out *Outcome, heals bool) error {
 		items += s.lease.Frames[i].Items
 		settlements[i] = queue.Settlement{Frame: i, Result: queue.ResultKept, Place: place}
 	}
-	lane := s.lease.Lane
+	lane, frames, raw := s.lease.Lane, len(s.lease.Frames), rawBytes(s.lease)
 	err = s.lease.Settle(settlements...)
 	if errors.Is(err, queue.ErrKeptFull) {
+		f.keptFull.Store(true)
 		f.failed(s, &Outcome{Kind: Refused, Reason: "quarantine_full", Scope: ScopeLane, Exchange: out.Exchange})
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("quarantine refused data: %w", err)
 	}
+	f.kept(lane, items, out)
+	if heals {
+		f.relapsed(s.run, frames, raw)
+	}
+	return nil
+}
+
+// kept counts and says that items have gone into quarantine.
+func (f *Forwarder) kept(lane queue.LaneID, items int, out *Outcome) {
+	f.keptFull.Store(false)
 	f.m.quarantined.Add(float64(items))
 	f.cfg.Logger.Warn("the upstream refused data; it is kept in quarantine",
-		"lane", lane, "case", place, "items", items, "reason", out.Reason, "detail", sentence(out))
-	return nil
+		"lane", lane, "items", items, "reason", out.Reason, "detail", sentence(out))
 }

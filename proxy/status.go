@@ -62,7 +62,8 @@ type CaseStatus struct {
 
 // Status reports the pipeline's state. a may be nil.
 func (f *Forwarder) Status(a *Acceptor) Status {
-	s := Status{Queue: f.q.Stats(), UpstreamURL: f.dest.Load().UpstreamURL}
+	stats, cases := f.snapshot()
+	s := Status{Queue: stats, UpstreamURL: f.dest.Load().UpstreamURL}
 	f.mu.Lock()
 	s.LastDelivered = f.lastDelivered
 	f.mu.Unlock()
@@ -75,7 +76,7 @@ func (f *Forwarder) Status(a *Acceptor) Status {
 	for i := range s.Queue.Lanes {
 		s.Lanes = append(s.Lanes, f.laneStatus(s.Queue.Lanes[i]))
 	}
-	for _, c := range f.q.Cases() {
+	for _, c := range cases {
 		cs := CaseStatus{Case: c}
 		if json.Unmarshal(c.Data, &cs.Refusal) != nil {
 			cs.Refusal.Reason = "unknown"
@@ -86,6 +87,23 @@ func (f *Forwarder) Status(a *Acceptor) Status {
 	}
 	s.Problems = f.problems(&s)
 	return s
+}
+
+// snapshot reads totals and cases that agree with each other: data that is
+// released or quarantined between the two readings would be in neither.
+func (f *Forwarder) snapshot() (stats queue.Stats, cases []queue.Case) {
+	const attempts = 5
+	for range attempts {
+		stats, cases = f.q.Stats(), f.q.Cases()
+		var items int64
+		for i := range cases {
+			items += cases[i].Items
+		}
+		if items == stats.Totals.Held+stats.Totals.Quarantined {
+			break
+		}
+	}
+	return stats, cases
 }
 
 func (f *Forwarder) laneStatus(q queue.LaneStats) LaneStatus {

@@ -35,6 +35,7 @@ type wait struct {
 	Attempt int       `json:"attempt"`
 
 	renewed time.Time // when it was last extended by a failure
+	named   bool      // the server named the pause
 	probing bool      // a single request is under way to see whether it is over
 }
 
@@ -66,16 +67,17 @@ func newWaits(q *queue.Queue, now func() time.Time) *waits {
 		if json.Unmarshal(b, &one) != nil {
 			continue // of a later version: begin without it
 		}
-		if limit := now().Add(maxServerWait); one.Until.After(limit) {
-			one.Until = limit // the clock was set back
+		if limit := now().Add(maxWait); one.Until.After(limit) {
+			one.Until = limit // the clock was set back, or is yet to be set
 		}
 		w.m[waitKey(name[len(waitNotes):])] = &one
 	}
 	return w
 }
 
-// maxServerWait bounds any wait, whatever a server or a stepped clock says.
-const maxServerWait = 35 * 24 * time.Hour
+// maxWait bounds any wait, whatever a server or a stepped clock says: the
+// longest a server can ask for, with its jitter.
+const maxWait = time.Hour + 10*time.Second
 
 // due reports whether requests under the keys may go now; if not, until when
 // they wait (zero while a probe decides). With probe, one request may go to
@@ -143,6 +145,7 @@ func (w *waits) failed(k waitKey, o *Outcome, began time.Time) {
 	one.Scope, one.Reason, one.Detail = o.Scope.String(), o.Reason, sentence(o)
 	one.Refused = o.Kind == Refused
 	one.renewed, one.probing = now, false
+	one.named = o.Kind == Retry && o.RetryAfter > 0
 	one.Until = now.Add(pause(one, o, rand.Float64()))
 	one.Attempt++
 	note, err := json.Marshal(one)
@@ -157,7 +160,7 @@ func (w *waits) failed(k waitKey, o *Outcome, began time.Time) {
 // a little jitter on top, or exponential backoff with full jitter.
 func pause(one *wait, o *Outcome, random float64) time.Duration {
 	if o.Kind == Retry && o.RetryAfter > 0 {
-		return o.RetryAfter + time.Duration(random*float64(min(o.RetryAfter/10, 10*time.Second)))
+		return min(maxWait, o.RetryAfter+time.Duration(random*float64(min(o.RetryAfter/10, 10*time.Second))))
 	}
 	base, limit := retryBase, retryCap
 	if o.Kind == Refused {
@@ -170,12 +173,14 @@ func pause(one *wait, o *Outcome, random float64) time.Duration {
 	return max(retryFloor, time.Duration(random*float64(d)))
 }
 
-// succeeded ends the waits under the keys: a request came through.
-func (w *waits) succeeded(keys []waitKey) {
+// succeeded ends the waits under the keys: a request started at began came
+// through. One that was under way already when the server named a pause says
+// nothing about that pause.
+func (w *waits) succeeded(keys []waitKey, began time.Time) {
 	w.mu.Lock()
 	var ended []waitKey
 	for _, k := range keys {
-		if w.m[k] != nil {
+		if one := w.m[k]; one != nil && !(one.named && one.renewed.After(began)) {
 			delete(w.m, k)
 			ended = append(ended, k)
 		}

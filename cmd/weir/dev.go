@@ -59,6 +59,7 @@ func runDev(ctx context.Context, s *settings, o devOptions, c *console) (err err
 
 func runDevWeir(ctx context.Context, s *settings, c *console) error {
 	logger := newLogger(s, c.Err)
+	limitMemory(logger)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	defer signal.Stop(signals)

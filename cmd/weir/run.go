@@ -94,7 +94,9 @@ func (w *weir) reload() {
 func (w *weir) shutdown(ctx context.Context) error {
 	began := time.Now()
 	w.acceptor.Stop("stopping")
-	w.stopListeners(ctx)
+	receiving, cancelReceiving := context.WithTimeout(ctx, w.settings.ShutdownTimeout/2) // a slow sender must not use it all up
+	defer cancelReceiving()
+	w.stopListeners(receiving)
 	interrupted := w.forwarder.Close(ctx)
 	left := w.queue.Stats().Totals
 	err := w.queue.Close()
