@@ -191,12 +191,3 @@ func (v *Vault) unseal(fp string, sealed []byte) (string, error) {
 	}
 	return string(key), nil
 }
-
-// KeyHint shows a key as its first five and last two characters, and a short
-// one not at all.
-func KeyHint(key string) string {
-	if len(key) < 12 {
-		return strings.Repeat("•", len(key))
-	}
-	return key[:5] + "…" + key[len(key)-2:]
-}

@@ -3,7 +3,7 @@ package main
 import (
 	"log/slog"
 
-	"weir/proxy/upstream"
+	"weir/proxy"
 )
 
 // secret is a key or token. However it is printed, logged or marshalled, it
@@ -15,7 +15,7 @@ func (s secret) reveal() string { return string(s) }
 
 // String returns the secret's first five and last two characters, or only
 // dots where that would give away too much of it.
-func (s secret) String() string { return upstream.KeyHint(string(s)) }
+func (s secret) String() string { return proxy.KeyHint(string(s)) }
 
 // GoString implements fmt.GoStringer, for %#v.
 func (s secret) GoString() string { return s.String() }

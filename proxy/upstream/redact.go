@@ -5,15 +5,13 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+
+	"weir/proxy"
 )
 
 const (
 	// hidden stands for the part of a secret that is not shown.
 	hidden = "…"
-
-	// minHintedKey is the shortest key of which some characters are shown:
-	// of a shorter one the seven that KeyHint shows would be most of it.
-	minHintedKey = 16
 
 	// minRedactedKey is the shortest key that is searched for in texts. What
 	// is shorter is a typing error, no secret, and would tear holes into
@@ -21,26 +19,9 @@ const (
 	minRedactedKey = 4
 
 	// minRedactedPrefix is the shortest beginning of a key that is hidden
-	// where a text was cut off inside the key: one more than KeyHint shows.
+	// where a text was cut off inside the key: one more than proxy.KeyHint shows.
 	minRedactedPrefix = 6
-
-	// keyHead and keyTail are how many characters of a key may be shown.
-	keyHead, keyTail = 5, 2
 )
-
-// KeyHint returns what may be shown of an API key: its first five and last two
-// characters ("lsv2_…ab"), enough to tell two keys apart and too little to use.
-// Keys too short for that are hidden whole ("…"); no key gives the empty string.
-func KeyHint(key string) string {
-	if key == "" {
-		return ""
-	}
-	runes := []rune(key)
-	if len(runes) < minHintedKey {
-		return hidden
-	}
-	return string(runes[:keyHead]) + hidden + string(runes[len(runes)-keyTail:])
-}
 
 // anyKey matches whatever has the shape of a LangSmith key, for a server may
 // echo one that is not the request's (LangSmith docs: create-account-api-key;
@@ -57,7 +38,7 @@ type redactor struct {
 
 // newRedactor returns the redactor for a request sent with key.
 func newRedactor(key string) redactor {
-	r := redactor{key: key, hint: KeyHint(key)}
+	r := redactor{key: key, hint: proxy.KeyHint(key)}
 	if len(key) < minRedactedKey {
 		return r
 	}
