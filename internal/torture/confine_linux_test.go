@@ -292,8 +292,8 @@ func (r *rig) drainsWithFreshData(w *torture.Weir) {
 
 // idleBytes is what a weir with nothing to keep may occupy: its ballast, the
 // active segment, the next one and the shelf, as far as they are preallocated.
-// Measured: 51 MiB. One more segment of 32 MiB, pinned, is too much.
-const idleBytes = 64 << 20
+// One more segment of 32 MiB, pinned, is too much.
+const idleBytes = 40 << 20
 
 // returnsSpace waits until the data directory is no larger than twice what is
 // live and what an idle weir takes.
