@@ -101,7 +101,11 @@ func TestFullFileSystemIsRefusedCleanlyAndSurvived(t *testing.T) {
 	for name, mount := range map[string]func(*testing.T) string{"ext4": mountExt4, "tmpfs": mountTmpfs} {
 		t.Run(name, func(t *testing.T) {
 			if os.Getenv("WEIR_NO_MOUNT") == "1" {
-				t.Log("WEIR_NO_MOUNT=1: nothing was tested on a real full file system")
+				t.Log("NOT CHECKED: WEIR_NO_MOUNT=1 is set")
+				return
+			}
+			if os.Geteuid() != 0 && os.Getenv("CI") == "" { // a person's machine
+				t.Log("NOT CHECKED: mounting file systems takes root")
 				return
 			}
 			fs := mount(t)

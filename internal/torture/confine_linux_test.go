@@ -16,12 +16,17 @@ import (
 )
 
 // mayConfine reports whether a test may mount file systems and make control
-// groups. Where it may and cannot, the test fails: a promise that nobody
-// checks must not look kept.
+// groups. On a person's machine that takes root, and without it the test says
+// that it checked nothing. In CI, and for root, it must succeed: a promise that
+// nobody checks must not look kept.
 func mayConfine(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv("WEIR_NO_MOUNT") == "1" {
 		t.Log("NOT CHECKED: WEIR_NO_MOUNT=1 is set")
+		return false
+	}
+	if os.Geteuid() != 0 && os.Getenv("CI") == "" {
+		t.Log("NOT CHECKED: mounting file systems takes root")
 		return false
 	}
 	return true
