@@ -245,3 +245,18 @@ func BenchmarkReplay(b *testing.B) {
 	}
 	b.ReportMetric(float64(took.Microseconds())/1000/float64(b.N), "open-ms")
 }
+
+// BenchmarkCompress is what compressing alone costs: the floor under an append.
+func BenchmarkCompress(b *testing.B) {
+	q := mustOpen(b, Config{Dir: b.TempDir()})
+	g := llmspans.New(1)
+	payloads := make([][]byte, 100)
+	for i := range payloads {
+		payloads[i], _ = g.Request(100)
+	}
+	var out []byte
+	b.SetBytes(int64(len(payloads[0])))
+	for i := 0; b.Loop(); i++ {
+		out = q.enc.EncodeAll(payloads[i%len(payloads)], out[:0])
+	}
+}

@@ -95,6 +95,39 @@ func TestAFullDiskRefusesAndRecovers(t *testing.T) {
 	}
 }
 
+// TestAFullDiskIsDeliveredFrom fills the file system of the data directory and
+// has weir, which lives on, deliver all it has acknowledged while it is full.
+func TestAFullDiskIsDeliveredFrom(t *testing.T) {
+	t.Parallel()
+	if !mayConfine(t) {
+		return
+	}
+	for name, mount := range mountFuncs {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, smith.Config{})
+			fs := r.mount(mount)
+			w := r.start()
+			r.up.SetStanding(&smith.Fault{Match: smith.MatchIngest, Status: 503})
+			stop := r.traffic(
+				torture.Client{Source: torture.Bulk(1, 2, 32<<10)},
+				torture.Client{Source: torture.Chat(2, 50), HTTP: true},
+			)
+			r.acked(200)
+			filler := r.fillUntilRefused(fs, w)
+			stop()
+			r.up.ClearFaults()
+			r.reload(w)
+			r.await("everything acknowledged to arrive from the full disk",
+				func(c *torture.Counts) bool { return c.Outstanding() == 0 })
+			r.free(filler)
+			r.fresh(0)
+			r.settle(w, torture.Allowance{})
+			r.stopsWithin(w, 10*time.Second)
+		})
+	}
+}
+
 // startOrFree starts weir. If that is refused for lack of space, in words that
 // help, it gives the space of files back, and the start must succeed.
 func (r *rig) startOrFree(files []string) *torture.Weir {
