@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -283,5 +284,30 @@ func TestLanesThatAreGoneAreForgotten(t *testing.T) {
 	r.f.forget(nil)
 	if n := len(r.f.lanes); n != 1 {
 		t.Errorf("%d lanes are remembered, want the one that is sending", n)
+	}
+}
+
+// After damage to its journal the queue may know a lane by number only.
+func TestDrainEndsThoughALaneCannotBeRead(t *testing.T) {
+	r := newRig(t, newFakeUpstream())
+	if err := r.q.Append(t.Context(), &queue.Export{Lane: "unknown-lane-7", Payload: []byte("x\n"), Items: 1}); err != nil {
+		t.Fatal(err)
+	}
+	r.f.Start(t.Context())
+	r.accept(Caller{}, "readable")
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	var last DrainProgress
+	if err := r.f.Drain(ctx, r.a, func(p DrainProgress) error { last = p; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if ctx.Err() != nil {
+		t.Fatal("the drain waited for a lane that nothing can be sent from")
+	}
+	if last.PendingItems != 1 || len(last.Left) != 1 {
+		t.Errorf("the drain left %d items and said %q, want the unreadable one", last.PendingItems, last.Left)
+	}
+	if problems := r.f.Status(r.a).Problems; len(problems) == 0 {
+		t.Error("a lane that cannot be read is no problem to anybody")
 	}
 }
