@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"weir/proxy/runs"
 )
 
 // OutcomeKind is how a send ended. There are exactly four.
@@ -146,8 +148,15 @@ type Request struct {
 	APIKey    string // resolved; empty: none is sent
 	Workspace string // X-Tenant-Id; empty: none is sent
 	Project   string // Langsmith-Project; empty: none is sent
-	Parts     []Part
 	Items     int
+
+	// Parts is the request's content (ProtocolOTLP).
+	Parts []Part
+
+	// Runs are the operations to send, in order, read only, each with a kind
+	// other than Call and attachments after their run (ProtocolRuns); or a
+	// single Call. Content in a blob is read from the upstream's OpenBlob.
+	Runs []*runs.Op
 }
 
 // Upstream sends requests. Send blocks until the exchange has ended or ctx is

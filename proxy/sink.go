@@ -3,7 +3,10 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
+
+	"weir/proxy/runs"
 )
 
 // Protocol names the wire format of an export's payload. It is part of a
@@ -15,6 +18,9 @@ const (
 	// ProtocolOTLP is a serialized OTLP ExportTraceServiceRequest. Requests
 	// may be concatenated: the result is the merged message.
 	ProtocolOTLP Protocol = 1
+	// ProtocolRuns is LangSmith run operations in the form of package runs,
+	// which concatenates likewise.
+	ProtocolRuns Protocol = 2
 )
 
 // String returns the protocol's name as shown in status and logs.
@@ -22,6 +28,8 @@ func (p Protocol) String() string {
 	switch p {
 	case ProtocolOTLP:
 		return "otlp"
+	case ProtocolRuns:
+		return "runs"
 	default:
 		return fmt.Sprintf("protocol-%d", uint8(p))
 	}
@@ -58,8 +66,14 @@ type Export struct {
 	TraceIDs []TraceID
 
 	// NamesProject is set when the data says itself which project it belongs
-	// to; weir's default project is then not put over it.
+	// to; weir's default project is then not put over it. Run operations say
+	// so one by one instead.
 	NamesProject bool
+
+	// Blobs is content of the export that was too large to be held in memory
+	// and has been spooled to disk before (ProtocolRuns). Once Accept has
+	// returned nil they belong to the sink.
+	Blobs []runs.Blob
 }
 
 // Receipt is what a sink says about an export it has made durable.
@@ -76,6 +90,19 @@ type Receipt struct {
 // Accept may be called from any number of goroutines.
 type Sink interface {
 	Accept(ctx context.Context, e *Export) (Receipt, error)
+}
+
+// Spooler takes content that is too large to be held in memory, ahead of the
+// export that it belongs to. Its methods may be called from any number of
+// goroutines.
+type Spooler interface {
+	// Spool reads r to its end and returns once that is synced to disk. It
+	// returns a *PressureError when there is no room now, a *RejectError for
+	// content over maxBytes, and r's own error as it is; nothing is then kept.
+	Spool(ctx context.Context, r io.Reader, maxBytes int64) (runs.Blob, error)
+	// Discard forgets a blob whose export was not accepted. A blob that is
+	// neither accepted nor discarded is gone after the next start.
+	Discard(b runs.Blob)
 }
 
 // PressureError refuses an export for now: nothing of it was kept, and the

@@ -29,9 +29,9 @@ var arrows = []arrow{
 	{in: []string{"queue"}, tests: true, not: []string{"weir/quota"}, why: "queue and quota do not know each other"},
 	{in: []string{"quota"}, tests: true, not: []string{"weir/queue"}, why: "queue and quota do not know each other"},
 	{
-		in: []string{"proxy"}, except: []string{"proxy/otlp", "proxy/langsmith", "proxy/upstream", "proxy/admin"},
+		in: []string{"proxy"}, except: []string{"proxy/otlp", "proxy/langsmith", "proxy/native", "proxy/upstream", "proxy/admin"},
 		not: []string{
-			"weir/proxy/otlp", "weir/proxy/langsmith", "weir/proxy/upstream", "weir/proxy/admin",
+			"weir/proxy/otlp", "weir/proxy/langsmith", "weir/proxy/native", "weir/proxy/upstream", "weir/proxy/admin",
 			"google.golang.org/grpc", "connectrpc.com",
 		},
 		why: "adapters import the pipeline, never the other way round; transports are theirs",
@@ -39,6 +39,12 @@ var arrows = []arrow{
 	{in: []string{"proxy/otlp"}, not: []string{"weir/proxy/langsmith", "weir/proxy/upstream", "weir/proxy/admin", "weir/queue"}, why: adapters},
 	{in: []string{"proxy/langsmith"}, not: []string{"weir/proxy/otlp", "weir/proxy/upstream", "weir/proxy/admin", "weir/queue"}, why: adapters},
 	{in: []string{"proxy/upstream"}, not: []string{"weir/proxy/otlp", "weir/proxy/langsmith", "weir/proxy/admin", "weir/queue"}, why: adapters},
+	{in: []string{"proxy/native"}, not: []string{"weir/proxy/otlp", "weir/proxy/langsmith", "weir/proxy/upstream", "weir/proxy/admin", "weir/queue"}, why: adapters},
+	{
+		in: []string{"proxy/runs"},
+		not: []string{"weir/queue", "weir/quota", "weir/proto", "net/http", "google.golang.org/grpc", "connectrpc.com"},
+		why: "the form of run operations is everybody's and depends on nobody",
+	},
 	{in: []string{"proxy/admin"}, not: []string{"weir/proxy/otlp", "weir/proxy/langsmith", "weir/proxy/upstream"}, why: adapters},
 	{
 		in: []string{"internal/smith"}, tests: true, not: []string{"weir/proxy", "weir/queue", "weir/quota"},
