@@ -100,7 +100,7 @@ func (f *Fault) matches(e endpoint) bool {
 	case MatchIngest:
 		return e.ingest
 	default:
-		want := route(clean(f.Match)).path
+		want := below(clean(f.Match))
 		return want == "/" || e.path == want || strings.HasPrefix(e.path, want+"/")
 	}
 }

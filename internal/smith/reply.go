@@ -41,6 +41,9 @@ const (
 	bodyUserLimit      = `{"error":"usage limit monthly_longlived_traces of 5000 exceeded"}` + "\n"
 	bodyThrottled      = `{"detail":"Too many requests"}`
 	bodyNotFound       = `{"detail":"Not Found"}`
+	bodyRunNotFound    = `{"detail":"Run not found"}`
+	bodyConflictGo     = `{"error":"Conflict: payload already received: payloads already received"}` + "\n"
+	bodyConflictPython = `{"detail":"Payloads already received"}`
 
 	// The sentence of both is published; which service pairs it with the code
 	// word as "error" and "message" is read from the SDKs' handling of it.

@@ -9,25 +9,41 @@ import (
 	"time"
 )
 
-// endpoint is one path of the service.
+// endpoint is one call of the service.
 type endpoint struct {
-	path   string // below the prefix, as faults match it
+	pattern string // below the prefix; {id} stands for one element
+	path    string // as asked for, below the prefix, as faults match it
+	id      string // what {id} stood for
+	allow   string // the methods that the path has, where it lacks the one asked for
+
 	method string
 	family family
 	open   bool // needs no key
 	ingest bool // takes traces
+	write  bool // changes something else
 	bare   bool // exists only under Switches.OTLPBarePath
 	handle func(*Server, *request, caller) reply
 }
 
-// endpoints are the paths that exist (LangSmith helm chart and SDK sources).
+// endpoints are the calls that exist (LangSmith helm chart and SDK sources).
+// Posts of runs are the Go service's, single updates and all reads the Python
+// one's (LangSmith helm chart: frontend config map).
 var endpoints = []endpoint{
-	{path: "/otel/v1/traces", method: http.MethodPost, ingest: true, handle: (*Server).otlp},
-	{path: "/otel", method: http.MethodPost, ingest: true, bare: true, handle: (*Server).otlp},
-	{path: "/info", method: http.MethodGet, open: true, handle: (*Server).info},
-	{path: "/sessions", method: http.MethodGet, family: familyPython, handle: (*Server).sessions},
+	{pattern: "/otel/v1/traces", method: http.MethodPost, ingest: true, handle: (*Server).otlp},
+	{pattern: "/otel", method: http.MethodPost, ingest: true, bare: true, handle: (*Server).otlp},
+	{pattern: "/runs/multipart", method: http.MethodPost, ingest: true, handle: (*Server).runsMultipart},
+	{pattern: "/runs/batch", method: http.MethodPost, ingest: true, handle: (*Server).runsBatch},
+	{pattern: "/runs", method: http.MethodPost, ingest: true, handle: (*Server).postRun},
+	{pattern: "/runs/{id}", method: http.MethodPatch, family: familyPython, ingest: true, handle: (*Server).patchRun},
+	{pattern: "/feedback", method: http.MethodPost, family: familyPython, ingest: true, handle: (*Server).postFeedback},
+	{pattern: "/feedback", method: http.MethodGet, family: familyPython, handle: (*Server).listFeedback},
+	{pattern: "/feedback/{id}", method: http.MethodPatch, family: familyPython, ingest: true, handle: (*Server).patchFeedback},
+	{pattern: "/feedback/{id}", method: http.MethodDelete, family: familyPython, ingest: true, handle: (*Server).deleteFeedback},
+	{pattern: "/feedback/{id}", method: http.MethodGet, family: familyPython, handle: (*Server).getFeedback},
+	{pattern: "/info", method: http.MethodGet, open: true, handle: (*Server).info},
+	{pattern: "/sessions", method: http.MethodGet, family: familyPython, handle: (*Server).sessions},
 	{
-		path: "/workspaces/current/usage_limits", method: http.MethodGet, family: familyPython,
+		pattern: "/workspaces/current/usage_limits", method: http.MethodGet, family: familyPython,
 		handle: (*Server).usageLimits,
 	},
 }
@@ -36,28 +52,64 @@ var endpoints = []endpoint{
 // (LangSmith helm chart: frontend config map). All else is the Python one's.
 var goRoots = []string{"/otel", "/runs", "/info"}
 
-// route finds the endpoint of a cleaned path. Where there is none the result
-// still has the path and the family that answers 404.
-func route(path string) endpoint {
+// below takes the prefix off a cleaned path.
+func below(path string) string {
 	for _, prefix := range []string{"/api/v1", "/api"} {
 		// Once only: a doubled /api/v1 is a 404 at the service, too.
 		if rest, ok := strings.CutPrefix(path, prefix); ok && strings.HasPrefix(rest, "/") {
-			path = rest
-			break
+			return rest
 		}
 	}
+	return path
+}
+
+// route finds the endpoint of a cleaned path. Where there is none the result
+// still has the path and the family that answers 404, or the methods that 405
+// names.
+func route(method, path string) endpoint {
+	path = below(path)
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	var other endpoint
+	var allow []string
 	for _, e := range endpoints {
-		if e.path == path {
+		id, ok := e.match(path)
+		if !ok || len(allow) > 0 && id != "" && other.id == "" {
+			continue // a fixed path is no id
+		}
+		e.path, e.id = path, id
+		if e.method == method {
 			return e
 		}
+		other = e
+		allow = append(allow, e.method)
 	}
-	e := endpoint{path: path, family: familyPython}
+	if len(allow) > 0 {
+		other.allow = strings.Join(allow, ", ")
+		return other
+	}
+	e := endpoint{pattern: path, path: path, family: familyPython}
 	for _, root := range goRoots {
 		if path == root || strings.HasPrefix(path, root+"/") {
 			e.family = familyGo
 		}
 	}
 	return e
+}
+
+// match reports whether a path is e's, and what its {id} stands for.
+func (e *endpoint) match(path string) (id string, ok bool) {
+	before, after, ok := strings.Cut(e.pattern, "{id}")
+	if !ok {
+		return "", path == e.pattern
+	}
+	id, ok = strings.CutPrefix(path, before)
+	if !ok {
+		return "", false
+	}
+	id, ok = strings.CutSuffix(id, after)
+	return id, ok && id != "" && !strings.Contains(id, "/")
 }
 
 // clean removes doubled and trailing slashes, which the service's front end

@@ -23,7 +23,7 @@ func TestPathsAreTakenWithEveryPrefixAndSpareSlashes(t *testing.T) {
 		{path: "/otel", status: 404, body: notFoundGo},
 		{path: "/otel/", status: 404, body: notFoundGo},
 		{path: "/otel/v1/metrics", status: 404, body: notFoundGo},
-		{path: "/runs/batch", status: 404, body: notFoundGo},
+		{path: "/runs/batch/more", status: 404, body: notFoundGo},
 		{path: "/v1/traces", status: 404, body: notFoundPython},
 		{path: "/api", status: 404, body: notFoundPython},
 		{path: "/apiotel/v1/traces", status: 404, body: notFoundPython},
