@@ -82,7 +82,8 @@ func (s *Server) postFeedback(r *request, from caller) reply {
 	if answer.status != http.StatusAccepted {
 		return answer
 	}
-	return literal(http.StatusOK, string(made.object.appendJSON(nil)))
+	shown := Feedback{ID: made.id, Run: made.parent, Workspace: from.tenant, Members: made.object, Time: s.cfg.Now()}
+	return literal(http.StatusOK, string(s.store.readableFeedback(&shown).appendJSON(nil)))
 }
 
 // patchFeedback takes PATCH /feedback/{id} and answers with what it is then.
@@ -126,14 +127,14 @@ func (s *Server) changeFeedback(r *request, from caller, change func(body []byte
 	if answer.status != http.StatusAccepted {
 		return answer
 	}
-	return literal(http.StatusOK, string(after.Members.appendJSON(nil)))
+	return literal(http.StatusOK, string(s.store.readableFeedback(&after).appendJSON(nil)))
 }
 
 // getFeedback answers GET /feedback/{id}.
 func (s *Server) getFeedback(r *request, from caller) reply {
 	for _, f := range s.store.feedbackOf(from.tenant) {
 		if id, ok := parseUUID(r.route.id); ok && f.ID == RunID(id) {
-			return literal(http.StatusOK, string(f.Members.appendJSON(nil)))
+			return literal(http.StatusOK, string(s.store.readableFeedback(&f).appendJSON(nil)))
 		}
 	}
 	return literal(http.StatusNotFound, `{"detail":"Feedback not found"}`)
@@ -158,7 +159,7 @@ func (s *Server) listFeedback(r *request, from caller) reply {
 			len(sessions) > 0 && !slices.Contains(sessions, f.Members.Text("session_id")) {
 			continue
 		}
-		rows = append(rows, f.Members)
+		rows = append(rows, s.store.readableFeedback(&f))
 	}
 	return objectsReply(pick(rows, limit, offset))
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // endpoint is one call of the service.
@@ -23,29 +22,6 @@ type endpoint struct {
 	write  bool // changes something else
 	bare   bool // exists only under Switches.OTLPBarePath
 	handle func(*Server, *request, caller) reply
-}
-
-// endpoints are the calls that exist (LangSmith helm chart and SDK sources).
-// Posts of runs are the Go service's, single updates and all reads the Python
-// one's (LangSmith helm chart: frontend config map).
-var endpoints = []endpoint{
-	{pattern: "/otel/v1/traces", method: http.MethodPost, ingest: true, handle: (*Server).otlp},
-	{pattern: "/otel", method: http.MethodPost, ingest: true, bare: true, handle: (*Server).otlp},
-	{pattern: "/runs/multipart", method: http.MethodPost, ingest: true, handle: (*Server).runsMultipart},
-	{pattern: "/runs/batch", method: http.MethodPost, ingest: true, handle: (*Server).runsBatch},
-	{pattern: "/runs", method: http.MethodPost, ingest: true, handle: (*Server).postRun},
-	{pattern: "/runs/{id}", method: http.MethodPatch, family: familyPython, ingest: true, handle: (*Server).patchRun},
-	{pattern: "/feedback", method: http.MethodPost, family: familyPython, ingest: true, handle: (*Server).postFeedback},
-	{pattern: "/feedback", method: http.MethodGet, family: familyPython, handle: (*Server).listFeedback},
-	{pattern: "/feedback/{id}", method: http.MethodPatch, family: familyPython, ingest: true, handle: (*Server).patchFeedback},
-	{pattern: "/feedback/{id}", method: http.MethodDelete, family: familyPython, ingest: true, handle: (*Server).deleteFeedback},
-	{pattern: "/feedback/{id}", method: http.MethodGet, family: familyPython, handle: (*Server).getFeedback},
-	{pattern: "/info", method: http.MethodGet, open: true, handle: (*Server).info},
-	{pattern: "/sessions", method: http.MethodGet, family: familyPython, handle: (*Server).sessions},
-	{
-		pattern: "/workspaces/current/usage_limits", method: http.MethodGet, family: familyPython,
-		handle: (*Server).usageLimits,
-	},
 }
 
 // goRoots are the first path elements that LangSmith's Go service owns
@@ -151,40 +127,6 @@ func (s *Server) info(*request, caller) reply {
 			"gzip_body_enabled":        true,
 		},
 	})
-}
-
-// sessions answers GET /sessions, which the SDKs read with limit=1 to learn
-// the tenant of their key (LangSmith SDK: client.py). Every workspace has a
-// project named default.
-func (s *Server) sessions(r *request, from caller) reply {
-	limit, ok := queryInt(r, "limit", 100)
-	if !ok || limit < 1 || limit > 100 {
-		return familyPython.failure(http.StatusUnprocessableEntity, "limit must be between 1 and 100")
-	}
-	offset, ok := queryInt(r, "offset", 0)
-	if !ok || offset < 0 {
-		return familyPython.failure(http.StatusUnprocessableEntity, "offset must not be negative")
-	}
-	type session struct {
-		ID        string    `json:"id"`
-		TenantID  string    `json:"tenant_id"`
-		Name      string    `json:"name"`
-		StartTime time.Time `json:"start_time"`
-	}
-	list := []session{}
-	for i, name := range s.store.projectsOf(from.tenant) {
-		if i < offset {
-			continue
-		}
-		if len(list) == limit {
-			break
-		}
-		list = append(list, session{
-			ID: projectID(from.tenant, name), TenantID: from.tenant, Name: name,
-			StartTime: time.Unix(0, 0).UTC(),
-		})
-	}
-	return jsonReply(list)
 }
 
 // usageLimits answers GET /workspaces/current/usage_limits: nothing is refused

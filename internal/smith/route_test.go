@@ -58,7 +58,7 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 	if got := a.header.Get("Allow"); got != "POST" {
 		t.Errorf("Allow = %q, want POST", got)
 	}
-	c.do(http.MethodPost, "/sessions", header("X-Api-Key", keyA), nil).want(t, 405, `{"detail":"Method Not Allowed"}`)
+	c.do(http.MethodPost, "/settings", header("X-Api-Key", keyA), nil).want(t, 405, `{"detail":"Method Not Allowed"}`)
 	c.do(http.MethodHead, "/info", nil, nil).want(t, 200, "")
 }
 

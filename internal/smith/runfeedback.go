@@ -30,7 +30,7 @@ func (st *store) takeFeedbackLocked(in *Request, o *op) *feedbackState {
 	f := st.runs.byFeed[key]
 	if f == nil {
 		f = &feedbackState{at: len(st.runs.feedback)}
-		f.ID, f.Workspace, f.Key, f.Request = o.id, in.Workspace, in.Key, in.Seq
+		f.ID, f.Workspace, f.Key, f.Request, f.Time = o.id, in.Workspace, in.Key, in.Seq, in.Time
 		st.runs.byFeed[key] = f
 		st.runs.feedback = append(st.runs.feedback, f)
 		st.stats.Runs.DistinctFeedback++

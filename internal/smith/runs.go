@@ -137,6 +137,7 @@ type Feedback struct {
 	// Changes counts the updates.
 	Changes   int
 	Request   int64 // Seq of the request that brought it first
+	Time      time.Time
 	Forgotten bool
 }
 

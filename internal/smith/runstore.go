@@ -392,8 +392,14 @@ func (st *store) projectOfRunLocked(tenant string, o *op) string {
 
 // projectNameLocked resolves a project's id.
 func (st *store) projectNameLocked(tenant, id string) string {
-	for _, name := range st.projects[tenant] {
-		if projectID(tenant, name) == strings.ToLower(id) {
+	id = strings.ToLower(id)
+	for _, o := range st.resources.tables[resourceKey{tenant, sessionKind.table}] {
+		if o.Text("id") == id {
+			return o.Text("name")
+		}
+	}
+	for _, name := range append(slices.Clone(st.projects[tenant]), "default") {
+		if projectID(tenant, name) == id {
 			return name
 		}
 	}

@@ -81,18 +81,19 @@ type store struct {
 
 	// mu covers all fields below, those of subscriptions included. Nothing
 	// waits while holding it.
-	mu       sync.Mutex
-	stats    Stats
-	seq      int64
-	spans    map[SpanID]uint32 // times received
-	traces   map[TraceID]struct{}
-	projects map[string][]string // by tenant, in order of appearance
-	log      []*Request          // retained, oldest first
-	retained int64               // payload bytes in log
-	runs     runStore
-	waiters  []*waiter
-	subs     map[*Subscription]struct{}
-	closed   bool
+	mu        sync.Mutex
+	stats     Stats
+	seq       int64
+	spans     map[SpanID]uint32 // times received
+	traces    map[TraceID]struct{}
+	projects  map[string][]string // by tenant, in order of appearance
+	log       []*Request          // retained, oldest first
+	retained  int64               // payload bytes in log
+	runs      runStore
+	resources resourceStore
+	waiters   []*waiter
+	subs      map[*Subscription]struct{}
+	closed    bool
 }
 
 // waiter is somebody waiting for the statistics to say something.
@@ -119,6 +120,7 @@ func (st *store) clearLocked() {
 	st.traces = map[TraceID]struct{}{}
 	st.projects = map[string][]string{}
 	st.runs = newRunStore()
+	st.resources = resourceStore{}
 }
 
 // arrived counts a request, and the fault that strikes it.
@@ -238,17 +240,6 @@ func bump(groups map[string]int64, key string, n int64) {
 		key = otherGroup
 	}
 	groups[key] += n
-}
-
-// projectsOf lists the projects of a tenant; there is always a default one.
-func (st *store) projectsOf(tenant string) []string {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	list := slices.Clone(st.projects[tenant])
-	if !slices.Contains(list, "default") {
-		list = append(list, "default")
-	}
-	return list
 }
 
 // snapshot returns a copy of the statistics.

@@ -238,7 +238,7 @@ func TestGroupsAreBounded(t *testing.T) {
 	if len(st.ByProject) != maxGroups+1 || st.ByProject[otherGroup] != 10 {
 		t.Errorf("%d projects, %d others", len(st.ByProject), st.ByProject[otherGroup])
 	}
-	if got := len(s.store.projectsOf("w")); got > maxGroups+1 {
+	if got := len(s.store.rows("w", &sessionKind)); got > maxGroups+1 {
 		t.Errorf("%d projects are listed", got)
 	}
 }
