@@ -59,7 +59,7 @@ func readParts(body []byte, boundary string, maxAttachment int64) ([]runPart, er
 	var parts []runPart
 	for {
 		raw, err := r.NextRawPart()
-		if errors.Is(err, io.EOF) && err.Error() == "EOF" { // not the EOF that NextPart wraps
+		if err == io.EOF { //nolint:errorlint // a wrapped EOF is a body cut short
 			return parts, nil
 		}
 		if err != nil {
@@ -170,21 +170,17 @@ func parsePartName(name string) (runPart, error) {
 	return part, nil
 }
 
-// countParts counts the operations of a multipart body, by kind, by looking at
-// the names of its parts and at nothing else. A part that is a run's field is
-// no operation.
+// countParts counts the operations of a multipart body as clients write it, by
+// kind, by looking at the names of its parts and at nothing else. A part that
+// is a run's field is no operation.
 func countParts(body []byte, boundary string) ([4]int64, error) {
 	var counts [4]int64
 	delimiter := []byte("\r\n--" + boundary)
-	first := delimiter[2:]
-	if !bytes.HasPrefix(body, first) {
-		at := bytes.Index(body, delimiter) // after a preamble
-		if at < 0 {
-			return counts, unprocessable("error reading multipart data: multipart: NextPart: EOF")
-		}
-		body = body[at+2:]
+	if bytes.HasPrefix(body, delimiter[2:]) {
+		body = body[len(delimiter)-2:]
+	} else if body = afterDelimiter(body, delimiter); body == nil { // no preamble either
+		return counts, unprocessable("error reading multipart data: multipart: NextPart: EOF")
 	}
-	body = body[len(first):]
 	for {
 		if bytes.HasPrefix(body, []byte("--")) {
 			return counts, nil
@@ -194,17 +190,30 @@ func countParts(body []byte, boundary string) ([4]int64, error) {
 			return counts, unprocessable("error reading multipart data: multipart: NextPart: EOF")
 		}
 		countPart(body[:end], &counts)
-		next := bytes.Index(body[end:], delimiter)
-		if next < 0 {
+		if body = afterDelimiter(body[end:], delimiter); body == nil {
 			return counts, unprocessable("error reading multipart data: unexpected EOF")
 		}
-		body = body[end+next+len(delimiter):]
+	}
+}
+
+// afterDelimiter returns what follows the next delimiter; nil is none. What
+// merely begins like one is content.
+func afterDelimiter(body, delimiter []byte) []byte {
+	for {
+		at := bytes.Index(body, delimiter)
+		if at < 0 {
+			return nil
+		}
+		body = body[at+len(delimiter):]
+		if bytes.HasPrefix(body, []byte("--")) || len(body) > 0 && bytes.IndexByte([]byte(" \t\r\n"), body[0]) >= 0 {
+			return body
+		}
 	}
 }
 
 // countPart counts the part with those headers.
 func countPart(header []byte, counts *[4]int64) {
-	_, name, ok := bytes.Cut(header, []byte(`name="`))
+	_, name, ok := bytes.Cut(header, []byte(` name="`)) // the space: not a filename
 	if !ok {
 		return
 	}

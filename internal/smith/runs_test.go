@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
@@ -115,9 +116,7 @@ func (c *client) multipart(f *form, pairs ...string) answer {
 func (c *client) runs(method, path string, body []byte, pairs ...string) answer {
 	c.t.Helper()
 	h := header("X-Api-Key", keyA, "Content-Type", contentJSON)
-	for name, values := range header(pairs...) {
-		h[name] = values
-	}
+	maps.Copy(h, header(pairs...))
 	return c.do(method, path, h, body)
 }
 
