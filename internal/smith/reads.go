@@ -134,7 +134,7 @@ func (st *store) runsOf(tenant string, wanted func(*runState) bool) []Run {
 	defer st.mu.Unlock()
 	ids := map[string]string{}
 	for _, o := range st.resources.tables[resourceKey{tenant, sessionKind.table}] {
-		ids[o.Text("name")] = o.Text("id")
+		ids[o.name] = o.id
 	}
 	var list []Run
 	for _, r := range st.runs.order {

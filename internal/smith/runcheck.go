@@ -242,29 +242,32 @@ func parseSegment(text string) (segment, *segmentError) {
 }
 
 // parseTime reads a run's time: ISO 8601, with a zone or without, or epoch
-// milliseconds, as the JS SDK sends for an end.
+// milliseconds, as the JS SDK sends for an end. It lies in the years 0 to 9999.
 func parseTime(raw json.RawMessage) (time.Time, error) {
-	var text string
+	var at time.Time
 	if raw[0] != '"' {
 		var ms float64
-		if err := json.Unmarshal(raw, &ms); err != nil {
-			return time.Time{}, errors.New("must be an ISO 8601 timestamp")
-		}
 		const most = 1 << 53 // beyond, milliseconds are not exact
-		if ms > most || ms < -most {
-			return time.Time{}, errors.New("int too big to convert")
+		if json.Unmarshal(raw, &ms) != nil || ms > most || ms < -most {
+			return at, errors.New("int too big to convert")
 		}
-		return time.UnixMicro(int64(ms * 1000)), nil
-	}
-	if err := json.Unmarshal(raw, &text); err != nil {
-		return time.Time{}, errors.New("must be an ISO 8601 timestamp")
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00"} {
-		if at, err := time.Parse(layout, text); err == nil {
-			return at, nil
+		at = time.UnixMicro(int64(ms * 1000)).UTC()
+	} else {
+		var text string
+		err := json.Unmarshal(raw, &text)
+		for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00"} {
+			if at, err = time.Parse(layout, text); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			return at, errors.New("must be an ISO 8601 timestamp")
 		}
 	}
-	return time.Time{}, errors.New("must be an ISO 8601 timestamp")
+	if year := at.UTC().Year(); year < 0 || year > 9999 {
+		return at, errors.New("int too big to convert")
+	}
+	return at, nil
 }
 
 // checkRunWindow refuses the first run that started too far from now.

@@ -394,8 +394,8 @@ func (st *store) projectOfRunLocked(tenant string, o *op) string {
 func (st *store) projectNameLocked(tenant, id string) string {
 	id = strings.ToLower(id)
 	for _, o := range st.resources.tables[resourceKey{tenant, sessionKind.table}] {
-		if o.Text("id") == id {
-			return o.Text("name")
+		if o.id == id {
+			return o.name
 		}
 	}
 	for _, name := range append(slices.Clone(st.projects[tenant]), "default") {
