@@ -7,11 +7,12 @@
 // answers the reads and the creation of projects, datasets and examples without
 // which the SDKs run no evaluation; each path also below /api and /api/v1.
 // [Server.Runs] has what became of the operations, values as they were sent.
-// Keys, workspaces, compression and the literal error bodies
-// follow LangSmith's documentation, its SDKs' sources and bodies that people
-// have published. Whatever nobody could check against the live service is a
-// field of [Switches], so that a test can run under each possibility; answers
-// that are a guess say so where they are defined.
+//
+// Keys, workspaces, compression and the literal error bodies follow LangSmith's
+// documentation, its SDKs' sources and bodies that people have published.
+// Whatever nobody could check against the live service is a field of
+// [Switches], so that a test can run under each possibility; answers that are a
+// guess say so where they are defined.
 //
 // Three differences are deliberate. What is taken is visible at once, where the
 // service answers first and processes later. Ids that the service may quietly

@@ -93,7 +93,7 @@ func readExamples(body []byte, boundary string) ([]Object, error) {
 		text, field, _ := strings.Cut(part.FormName(), ".")
 		id, ok := parseUUID(text)
 		if !ok || field != "" && field != "inputs" && field != "outputs" {
-			return nil, unprocessable("part %q: the look-alike knows ID, ID.inputs and ID.outputs", part.FormName())
+			return nil, unprocessable("part %.200q: the look-alike knows ID, ID.inputs and ID.outputs", part.FormName())
 		}
 		name := RunID(id).String()
 		at := slices.IndexFunc(examples, func(o Object) bool { return o.Text("id") == name })
@@ -103,14 +103,14 @@ func readExamples(body []byte, boundary string) ([]Object, error) {
 		}
 		if field != "" {
 			if !json.Valid(data) {
-				return nil, unprocessable("part %q: invalid JSON", part.FormName())
+				return nil, unprocessable("part %.200q: invalid JSON", part.FormName())
 			}
 			examples[at] = examples[at].set(field, compactOwn(data))
 			continue
 		}
 		o, err := parseObject(data)
 		if err != nil {
-			return nil, unprocessable("part %q: %v", part.FormName(), err)
+			return nil, unprocessable("part %.200q: %v", part.FormName(), err)
 		}
 		examples[at] = examples[at].over(o)
 	}

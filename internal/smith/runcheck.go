@@ -168,7 +168,7 @@ func checkDotted(o *op, silent bool) error {
 		parent = o.parent.String()
 	}
 	fail := func(format string, args ...any) error {
-		return fmt.Errorf("invalid 'dotted_order': %s for run_id:%s trace_id:%s dotted_order:%s parent_run_id:%s",
+		return fmt.Errorf("invalid 'dotted_order': %.1000s for run_id:%s trace_id:%s dotted_order:%.4000s parent_run_id:%s",
 			fmt.Sprintf(format, args...), o.id, o.trace, o.dotted, parent)
 	}
 	const maxDepth = 10_000 // the service's own bound is not published

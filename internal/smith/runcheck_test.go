@@ -153,7 +153,9 @@ func TestDottedOrderIsHeldToItsRules(t *testing.T) {
 		{"another parent", []int{1, 3, 2}, one + "." + one + "." + two, "parent_run_id does not match second to last part of dotted_order", ""},
 		{"before its parent", []int{1, 2}, stamp(2) + rid(1).String() + "." + two, "dotted_order has timestamp " + stamp(1) + " earlier than parent timestamp " + stamp(2), ""},
 		{
-			"nanoseconds", []int{1}, "20261123T120000000000000Z" + rid(1).String(),
+			"nanoseconds",
+			[]int{1},
+			"20261123T120000000000000Z" + rid(1).String(),
 			"invalid timestamp in dotted_order 20261123T120000000000000Z at index 0: parsing time \\\"20261123T120000.000000000Z\\\" " +
 				"as \\\"20060102T150405.000000Z\\\": cannot parse \\\"000Z\\\" as \\\"Z\\\"", "",
 		},

@@ -287,3 +287,39 @@ func TestTheOperationLogIsBounded(t *testing.T) {
 		t.Errorf("%d operations are logged and %d dropped", n, dropped)
 	}
 }
+
+func TestRunsMayComeFromManyAtOnce(t *testing.T) {
+	s, c := start(t, clock())
+	const senders, each = 8, 25
+	done := make(chan struct{}, senders)
+	sub := s.Subscribe(4)
+	defer sub.Close()
+	for n := range senders {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			for i := range each {
+				id := 1 + n*each + i
+				a, err := c.try(t.Context(), http.MethodPost, "/runs/batch",
+					header("X-Api-Key", keyA), fmt.Appendf(nil, `{"post":[%s,%s]}`, runJSON([]int{id}), runJSON([]int{9999})))
+				// The shared run is new to one of them only.
+				if err != nil || a.status != 202 && a.status != 409 {
+					t.Errorf("%d %s, %v", a.status, a.body, err)
+				}
+				_, _ = s.Runs(), s.Stats()
+			}
+		}()
+	}
+	if err := s.WaitRuns(t.Context(), senders*each+1); err != nil {
+		t.Error(err)
+	}
+	for range senders {
+		<-done
+	}
+	st := s.Stats()
+	if st.Runs.Distinct != senders*each+1 || st.Answers[202] != 1 || st.Runs.Duplicates["post"] != senders*each-1 {
+		t.Errorf("answers %v, runs %+v", st.Answers, st.Runs)
+	}
+	if r, ok := s.Run(rid(9999)); !ok || r.Posts != senders*each {
+		t.Errorf("the shared run came %d times", r.Posts)
+	}
+}
