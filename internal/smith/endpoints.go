@@ -31,7 +31,7 @@ var endpoints = slices.Concat([]endpoint{
 }, resourceEndpoints("/sessions", &sessionKind), resourceEndpoints("/datasets", &datasetKind),
 	resourceEndpoints("/examples", &exampleKind), []endpoint{
 		{pattern: "/examples/bulk", method: http.MethodPost, family: familyPython, write: true, handle: createResource(&exampleKind)},
-	})
+	}, exampleEndpoints())
 
 // resourceEndpoints are the calls of a kind of thing that clients create.
 func resourceEndpoints(pattern string, kind *resourceKind) []endpoint {

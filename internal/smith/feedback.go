@@ -20,15 +20,29 @@ func feedbackOp(id RunID, o Object) (op, error) {
 	if own, ok := parseUUID(o.Text("id")); ok {
 		id = own
 	}
+	for _, name := range feedbackTimes {
+		if raw := o.Get(name); !isNull(raw) {
+			// A time without a zone is refused (langsmith-sdk 2533).
+			if _, err := time.Parse(time.RFC3339Nano, o.Text(name)); err != nil {
+				return op{}, unprocessable("feedback %s: %s: %v", id, name, err)
+			}
+		}
+	}
 	return checkFeedback(id, o)
 }
 
-// checkFeedback makes an operation of a feedback. A time needs its zone: the
-// service's parser wants RFC 3339 (langsmith-sdk 2533).
+// feedbackTimes are the members of a feedback that are times.
+var feedbackTimes = []string{"created_at", "modified_at", "start_time"}
+
+// checkFeedback makes an operation of a feedback. By itself it may have a time
+// of any form that a run's may have: the JS SDK sends milliseconds.
 func checkFeedback(id RunID, o Object) (op, error) {
 	out := op{kind: OpFeedback, id: id, object: o}
-	if o.Text("key") == "" {
+	switch {
+	case o.Text("key") == "":
 		return out, unprocessable("feedback %s: key is required", id)
+	case id == (RunID{}):
+		return out, unprocessable("the zero UUID names no feedback")
 	}
 	for name, dst := range map[string]*RunID{"run_id": &out.parent, "trace_id": &out.trace} {
 		raw := o.Get(name)
@@ -41,13 +55,11 @@ func checkFeedback(id RunID, o Object) (op, error) {
 		}
 		*dst = parsed
 	}
-	for _, name := range []string{"created_at", "modified_at", "start_time"} {
-		raw := o.Get(name)
-		if isNull(raw) {
-			continue
-		}
-		if _, err := time.Parse(time.RFC3339Nano, o.Text(name)); err != nil {
-			return out, unprocessable("feedback %s: %s: %v", id, name, err)
+	for _, name := range feedbackTimes {
+		if raw := o.Get(name); !isNull(raw) {
+			if _, err := parseTime(raw); err != nil {
+				return out, unprocessable("feedback %s: %s %v", id, name, err)
+			}
 		}
 	}
 	return out, nil

@@ -72,13 +72,22 @@ func (o Object) with(name string, value any) Object {
 	return slices.Clone(o).set(name, appendJSON(nil, value))
 }
 
-// over returns o with the members of a later object laid over it: those that
-// are null say nothing, unless o has no such member at all.
+// over returns o laid over an earlier object: members that are null say
+// nothing, unless the other has no such member at all.
 func (o Object) over(base Object) Object {
 	merged := slices.Clone(base)
+	index := make(map[string]int, len(base))
+	for i := range base {
+		index[base[i].Name] = i
+	}
 	for _, m := range o {
-		if !isNull(m.Value) || merged.Get(m.Name) == nil {
-			merged = merged.set(m.Name, m.Value)
+		at, ok := index[m.Name]
+		switch {
+		case !ok:
+			index[m.Name] = len(merged)
+			merged = append(merged, m)
+		case !isNull(m.Value):
+			merged[at] = m
 		}
 	}
 	return merged

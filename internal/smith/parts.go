@@ -59,7 +59,7 @@ func readParts(body []byte, boundary string, maxAttachment int64) ([]runPart, er
 	var parts []runPart
 	for {
 		raw, err := r.NextRawPart()
-		if errors.Is(err, io.EOF) && err.Error() == "EOF" { // not the EOF that NextPart wraps
+		if err == io.EOF { //nolint:errorlint // a wrapped EOF is a body cut short
 			return parts, nil
 		}
 		if err != nil {
@@ -84,19 +84,19 @@ func readPart(raw *multipart.Part, maxAttachment int64) (runPart, error) {
 		return part, err
 	}
 	if raw.Header.Get("Content-Encoding") != "" {
-		return part, unprocessable("part %q: Content-Encoding is not allowed on a part", name)
+		return part, unprocessable("part %.200q: Content-Encoding is not allowed on a part", name)
 	}
 	part.contentType = raw.Header.Get("Content-Type")
 	media, params, err := mime.ParseMediaType(part.contentType)
 	if err != nil {
-		return part, unprocessable("part %q: missing or invalid Content-Type", name)
+		return part, unprocessable("part %.200q: missing or invalid Content-Type", name)
 	}
 	if part.kind != OpAttachment && media != contentJSON {
-		return part, unprocessable("part %q: Content-Type %q is not %s", name, media, contentJSON)
+		return part, unprocessable("part %.200q: Content-Type %.200q is not %s", name, media, contentJSON)
 	}
 	length, err := partLength(raw.Header.Get("Content-Length"), params["length"])
 	if err != nil {
-		return part, unprocessable("part %q: %v", name, err)
+		return part, unprocessable("part %.200q: %v", name, err)
 	}
 	if _, ok := params["length"]; ok {
 		delete(params, "length")
@@ -106,12 +106,12 @@ func readPart(raw *multipart.Part, maxAttachment int64) (runPart, error) {
 		return part, unprocessable("error reading multipart data: %v", err)
 	}
 	if int64(len(part.data)) != length {
-		return part, unprocessable("part %q: it says a length of %d and has %d bytes", name, length, len(part.data))
+		return part, unprocessable("part %.200q: it says a length of %d and has %d bytes", name, length, len(part.data))
 	}
 	if part.kind == OpAttachment && maxAttachment > 0 && length > maxAttachment {
 		return part, &refusal{
 			http.StatusRequestEntityTooLarge,
-			fmt.Sprintf("attachment %q has %d bytes, more than %d", part.field, length, maxAttachment),
+			fmt.Sprintf("attachment %.200q has %d bytes, more than %d", part.field, length, maxAttachment),
 		}
 	}
 	return part, nil
@@ -130,7 +130,7 @@ func partLength(header, param string) (int64, error) {
 		}
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < 0 {
-			return 0, fmt.Errorf("length %q is not a number", text)
+			return 0, fmt.Errorf("length %.200q is not a number", text)
 		}
 		if length >= 0 && n != length {
 			return 0, fmt.Errorf("Content-Length %d and length=%d differ", length, n)
@@ -146,45 +146,41 @@ func parsePartName(name string) (runPart, error) {
 	event, rest, _ := strings.Cut(name, ".")
 	text, field, beside := strings.Cut(rest, ".")
 	if event == "" || part.kind.UnmarshalText([]byte(event)) != nil || event != part.kind.String() {
-		return part, unprocessable("invalid part name %q: it does not begin with post, patch, feedback or attachment", name)
+		return part, unprocessable("invalid part name %.200q: it does not begin with post, patch, feedback or attachment", name)
 	}
 	id, ok := parseUUID(text)
 	if !ok {
-		return part, unprocessable("invalid part name %q: %q is not a UUID", name, text)
+		return part, unprocessable("invalid part name %.200q: %.200q is not a UUID", name, text)
 	}
 	part.id, part.field = id, field
 	switch part.kind {
 	case OpPost, OpPatch:
 		if beside && !slices.Contains(fieldNames, field) {
-			return part, unprocessable("invalid part name %q: %q is not a field of its own", name, field)
+			return part, unprocessable("invalid part name %.200q: %.200q is not a field of its own", name, field)
 		}
 	case OpFeedback:
 		if beside {
-			return part, unprocessable("invalid part name %q: feedback has no fields of its own", name)
+			return part, unprocessable("invalid part name %.200q: feedback has no fields of its own", name)
 		}
 	case OpAttachment:
 		if field == "" || strings.Contains(field, ".") {
-			return part, unprocessable("invalid part name %q: an attachment has a name without a dot", name)
+			return part, unprocessable("invalid part name %.200q: an attachment has a name without a dot", name)
 		}
 	}
 	return part, nil
 }
 
-// countParts counts the operations of a multipart body, by kind, by looking at
-// the names of its parts and at nothing else. A part that is a run's field is
-// no operation.
+// countParts counts the operations of a multipart body as clients write it, by
+// kind, by looking at the names of its parts and at nothing else. A part that
+// is a run's field is no operation.
 func countParts(body []byte, boundary string) ([4]int64, error) {
 	var counts [4]int64
 	delimiter := []byte("\r\n--" + boundary)
-	first := delimiter[2:]
-	if !bytes.HasPrefix(body, first) {
-		at := bytes.Index(body, delimiter) // after a preamble
-		if at < 0 {
-			return counts, unprocessable("error reading multipart data: multipart: NextPart: EOF")
-		}
-		body = body[at+2:]
+	if bytes.HasPrefix(body, delimiter[2:]) {
+		body = body[len(delimiter)-2:]
+	} else if body = afterDelimiter(body, delimiter); body == nil { // no preamble either
+		return counts, unprocessable("error reading multipart data: multipart: NextPart: EOF")
 	}
-	body = body[len(first):]
 	for {
 		if bytes.HasPrefix(body, []byte("--")) {
 			return counts, nil
@@ -194,17 +190,30 @@ func countParts(body []byte, boundary string) ([4]int64, error) {
 			return counts, unprocessable("error reading multipart data: multipart: NextPart: EOF")
 		}
 		countPart(body[:end], &counts)
-		next := bytes.Index(body[end:], delimiter)
-		if next < 0 {
+		if body = afterDelimiter(body[end:], delimiter); body == nil {
 			return counts, unprocessable("error reading multipart data: unexpected EOF")
 		}
-		body = body[end+next+len(delimiter):]
+	}
+}
+
+// afterDelimiter returns what follows the next delimiter; nil is none. What
+// merely begins like one is content.
+func afterDelimiter(body, delimiter []byte) []byte {
+	for {
+		at := bytes.Index(body, delimiter)
+		if at < 0 {
+			return nil
+		}
+		body = body[at+len(delimiter):]
+		if bytes.HasPrefix(body, []byte("--")) || len(body) > 0 && bytes.IndexByte([]byte(" \t\r\n"), body[0]) >= 0 {
+			return body
+		}
 	}
 }
 
 // countPart counts the part with those headers.
 func countPart(header []byte, counts *[4]int64) {
-	_, name, ok := bytes.Cut(header, []byte(`name="`))
+	_, name, ok := bytes.Cut(header, []byte(` name="`)) // the space: not a filename
 	if !ok {
 		return
 	}

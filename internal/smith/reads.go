@@ -134,7 +134,7 @@ func (st *store) runsOf(tenant string, wanted func(*runState) bool) []Run {
 	defer st.mu.Unlock()
 	ids := map[string]string{}
 	for _, o := range st.resources.tables[resourceKey{tenant, sessionKind.table}] {
-		ids[o.Text("name")] = o.Text("id")
+		ids[o.name] = o.id
 	}
 	var list []Run
 	for _, r := range st.runs.order {
@@ -148,6 +148,23 @@ func (st *store) runsOf(tenant string, wanted func(*runState) bool) []Run {
 		list = append(list, v)
 	}
 	return list
+}
+
+// readableDefaults are the members that the SDKs want of a run, present or not.
+var readableDefaults = Object{
+	{Name: "name", Value: json.RawMessage(`""`)},
+	{Name: "run_type", Value: json.RawMessage(`"chain"`)},
+	{Name: "end_time", Value: json.RawMessage("null")},
+	{Name: "parent_run_id", Value: json.RawMessage("null")},
+	{Name: "inputs", Value: json.RawMessage("{}")},
+	{Name: "outputs", Value: json.RawMessage("null")},
+	{Name: "error", Value: json.RawMessage("null")},
+	{Name: "extra", Value: json.RawMessage("null")},
+	{Name: "serialized", Value: json.RawMessage("null")},
+	{Name: "events", Value: json.RawMessage("[]")},
+	{Name: "tags", Value: json.RawMessage("[]")},
+	{Name: "reference_example_id", Value: json.RawMessage("null")},
+	{Name: "feedback_stats", Value: json.RawMessage("{}")},
 }
 
 // readable is a run as the service answers with it.
@@ -174,13 +191,9 @@ func (s *Server) readable(r *Run) Object {
 	if isNull(o.Get("start_time")) {
 		o = o.with("start_time", r.Time.UTC())
 	}
-	for _, m := range []Member{
-		{"name", textOf("")}, {"run_type", textOf("chain")}, {"end_time", nil}, {"parent_run_id", nil},
-		{"inputs", []byte("{}")}, {"outputs", nil}, {"error", nil}, {"extra", nil}, {"serialized", nil}, {"events", []byte("[]")},
-		{"tags", []byte("[]")}, {"reference_example_id", nil}, {"feedback_stats", []byte("{}")}, {"child_run_ids", nil},
-	} {
+	for _, m := range readableDefaults {
 		if isNull(o.Get(m.Name)) {
-			o = o.set(m.Name, json.RawMessage(cmp.Or(string(m.Value), "null")))
+			o = o.set(m.Name, m.Value)
 		}
 	}
 	return o.with("status", status).with("app_path", "/o/"+r.Workspace+"/projects/p/"+sessionIDOf(r)+"/r/"+r.ID.String())

@@ -112,7 +112,8 @@ type Subscription struct {
 	// the subscription or of the server.
 	C <-chan []Span
 	// Runs delivers the runs that one request created or updated, as they are
-	// after it. It is closed when C is.
+	// after it; without their members where Config.Keep keeps none, and not at
+	// all under KeepCounts. It is closed when C is.
 	Runs <-chan []Run
 
 	store      *store

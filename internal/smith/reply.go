@@ -80,11 +80,9 @@ func page(status int, html string) reply {
 // failure words an error the way the family's service does.
 func (f family) failure(status int, text string) reply {
 	if f == familyPython {
-		body, _ := json.Marshal(map[string]string{"detail": text})
-		return literal(status, string(body))
+		return literal(status, string(appendJSON(nil, map[string]string{"detail": text})))
 	}
-	body, _ := json.Marshal(map[string]string{"error": text})
-	return literal(status, string(body)+"\n")
+	return literal(status, string(appendJSON(nil, map[string]string{"error": text}))+"\n")
 }
 
 // jsonReply answers 200 with v.

@@ -57,10 +57,15 @@ var (
 // resourceKey names a table of a workspace.
 type resourceKey struct{ tenant, table string }
 
-// resourceStore holds what clients created; store.mu covers it. An object is
-// replaced, never changed.
+// resource is a row of a table. Its object is replaced, never changed.
+type resource struct {
+	id, name string // of the object
+	object   Object
+}
+
+// resourceStore holds what clients created; store.mu covers it.
 type resourceStore struct {
-	tables map[resourceKey][]Object
+	tables map[resourceKey][]resource
 	count  int
 	bytes  int64
 }
@@ -69,29 +74,30 @@ var errTooManyResources = errors.New("the look-alike keeps no more of these; res
 
 // at finds a row by its id; -1 is none.
 func (rs *resourceStore) at(key resourceKey, id string) int {
-	return slices.IndexFunc(rs.tables[key], func(o Object) bool { return o.Text("id") == id })
+	return slices.IndexFunc(rs.tables[key], func(row resource) bool { return row.id == id })
 }
 
 // put adds a row, or replaces that of the same id.
 func (rs *resourceStore) put(key resourceKey, o Object) error {
-	i := rs.at(key, o.Text("id"))
+	row := resource{id: o.Text("id"), name: o.Text("name"), object: o}
+	i := rs.at(key, row.id)
 	grown := o.size()
 	if i >= 0 {
-		grown -= rs.tables[key][i].size()
+		grown -= rs.tables[key][i].object.size()
 	}
 	if rs.bytes+grown > maxResourceBytes || i < 0 && rs.count >= maxResources {
 		return errTooManyResources
 	}
 	rs.bytes += grown
 	if i >= 0 {
-		rs.tables[key][i] = o
+		rs.tables[key][i] = row
 		return nil
 	}
 	if rs.tables == nil {
-		rs.tables = map[resourceKey][]Object{}
+		rs.tables = map[resourceKey][]resource{}
 	}
 	rs.count++
-	rs.tables[key] = append(rs.tables[key], o)
+	rs.tables[key] = append(rs.tables[key], row)
 	return nil
 }
 
@@ -102,7 +108,7 @@ func (rs *resourceStore) remove(key resourceKey, id string) bool {
 		return false
 	}
 	rs.count--
-	rs.bytes -= rs.tables[key][i].size()
+	rs.bytes -= rs.tables[key][i].object.size()
 	rs.tables[key] = slices.Delete(rs.tables[key], i, i+1)
 	return true
 }
@@ -116,17 +122,21 @@ func (st *store) rows(tenant string, kind *resourceKind) []Object {
 }
 
 func (st *store) rowsLocked(tenant string, kind *resourceKind) []Object {
-	rows := slices.Clone(st.resources.tables[resourceKey{tenant, kind.table}])
+	table := st.resources.tables[resourceKey{tenant, kind.table}]
+	rows := make([]Object, len(table))
+	for i := range table {
+		rows[i] = table[i].object
+	}
 	switch kind {
 	case &sessionKind:
 		return st.sessionRowsLocked(tenant, rows)
 	case &datasetKind:
 		counts := map[string]int{}
 		for _, e := range st.resources.tables[resourceKey{tenant, exampleKind.table}] {
-			counts[e.Text("dataset_id")]++
+			counts[e.object.Text("dataset_id")]++
 		}
 		for i, o := range rows {
-			rows[i] = o.with("example_count", counts[o.Text("id")])
+			rows[i] = o.with("example_count", counts[table[i].id])
 		}
 	}
 	return rows
@@ -197,14 +207,14 @@ func (st *store) create(tenant string, kind *resourceKind, fresh []Object, upser
 	defer st.mu.Unlock()
 	key := resourceKey{tenant, kind.table}
 	for i, o := range fresh {
-		name := o.Text("name")
-		twin := slices.IndexFunc(st.resources.tables[key], func(have Object) bool {
-			return kind.unique && have.Text("name") == name || have.Text("id") == o.Text("id")
+		id, name := o.Text("id"), o.Text("name")
+		twin := slices.IndexFunc(st.resources.tables[key], func(have resource) bool {
+			return kind.unique && have.name == name || have.id == id
 		})
 		switch {
 		case twin < 0:
 		case upsert:
-			fresh[i] = o.without("id").over(st.resources.tables[key][twin])
+			fresh[i] = o.without("id").over(st.resources.tables[key][twin].object)
 		default:
 			return nil, &refusal{http.StatusConflict, kind.name + " already exists"}
 		}

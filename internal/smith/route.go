@@ -26,15 +26,20 @@ type endpoint struct {
 
 // goRoots are the first path elements that LangSmith's Go service owns
 // (LangSmith helm chart: frontend config map). All else is the Python one's.
-var goRoots = []string{"/otel", "/runs", "/info"}
+var goRoots = []string{"/otel", "/runs", "/info", "/platform"}
 
 // below takes the prefix off a cleaned path.
 func below(path string) string {
 	for _, prefix := range []string{"/api/v1", "/api"} {
 		// Once only: a doubled /api/v1 is a 404 at the service, too.
 		if rest, ok := strings.CutPrefix(path, prefix); ok && strings.HasPrefix(rest, "/") {
-			return rest
+			path = rest
+			break
 		}
+	}
+	// Behind /api/v1 this one is not versioned again.
+	if rest, ok := strings.CutPrefix(path, "/v1/platform/"); ok {
+		return "/platform/" + rest
 	}
 	return path
 }
@@ -123,8 +128,9 @@ func (s *Server) info(*request, caller) reply {
 			"size_limit_bytes":          20 << 20,
 		},
 		"instance_flags": map[string]any{
-			"zstd_compression_enabled": true,
-			"gzip_body_enabled":        true,
+			"zstd_compression_enabled":           true,
+			"gzip_body_enabled":                  true,
+			"dataset_examples_multipart_enabled": true, // else the JS SDK uploads none
 		},
 	})
 }

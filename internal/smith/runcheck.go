@@ -139,6 +139,9 @@ func runOp(kind OpKind, o Object) (op, error) {
 	out.id, _ = parseUUID(o.Text("id"))
 	out.trace, _ = parseUUID(o.Text("trace_id"))
 	out.parent, _ = parseUUID(o.Text("parent_run_id"))
+	if out.id == (RunID{}) || out.trace == (RunID{}) && o.Text("trace_id") != "" {
+		return out, unprocessable("the zero UUID names no run and no trace")
+	}
 	for _, name := range []string{"start_time", "end_time"} {
 		if raw := o.Get(name); !isNull(raw) {
 			if _, err := parseTime(raw); err != nil {
@@ -165,40 +168,45 @@ func checkDotted(o *op, silent bool) error {
 		parent = o.parent.String()
 	}
 	fail := func(format string, args ...any) error {
-		return fmt.Errorf("invalid 'dotted_order': %s for run_id:%s trace_id:%s dotted_order:%s parent_run_id:%s",
+		return fmt.Errorf("invalid 'dotted_order': %.1000s for run_id:%s trace_id:%s dotted_order:%.4000s parent_run_id:%s",
 			fmt.Sprintf(format, args...), o.id, o.trace, o.dotted, parent)
 	}
 	const maxDepth = 10_000 // the service's own bound is not published
 	if strings.Count(o.dotted, ".") >= maxDepth {
 		return fail("dotted_order has more than %d parts", maxDepth)
 	}
-	segments := strings.Split(o.dotted, ".")
-	ids := make([]RunID, len(segments))
-	var before time.Time
-	for i, segment := range segments {
-		stamp, at, id, err := parseSegment(segment)
+	var chain []segment
+	for text := range strings.SplitSeq(o.dotted, ".") {
+		next, err := parseSegment(text)
 		if err != nil {
-			return fail("%v at index %d%s", err.head, i, err.tail)
+			return fail("%s at index %d%s", err.head, len(chain), err.tail)
 		}
-		if at.Before(before) {
-			return fail("dotted_order has timestamp %s earlier than parent timestamp %s", stamp, segments[i-1][:len(stamp)])
+		if n := len(chain); n > 0 && next.at.Before(chain[n-1].at) {
+			return fail("dotted_order has timestamp %s earlier than parent timestamp %s", next.stamp, chain[n-1].stamp)
 		}
-		before, ids[i] = at, id
+		chain = append(chain, next)
 	}
-	last := len(ids) - 1
+	last := len(chain) - 1
 	switch {
 	case o.parent == (RunID{}) && last > 0 && !silent:
 		return fail("dotted_order must contain a single part for root runs")
 	case o.parent != (RunID{}) && last == 0:
 		return fail("dotted_order must contain at least two parts for child runs")
-	case ids[0] != o.trace:
+	case chain[0].id != o.trace:
 		return fail("trace_id does not match first part of dotted_order")
-	case ids[last] != o.id:
+	case chain[last].id != o.id:
 		return fail("run_id does not match last part of dotted_order")
-	case o.parent != (RunID{}) && ids[last-1] != o.parent:
+	case o.parent != (RunID{}) && chain[last-1].id != o.parent:
 		return fail("parent_run_id does not match second to last part of dotted_order")
 	}
 	return nil
+}
+
+// segment is one run in a dotted_order.
+type segment struct {
+	stamp string
+	at    time.Time
+	id    RunID
 }
 
 // segmentError is what is wrong with a segment; its place goes in between.
@@ -209,59 +217,57 @@ const dottedStamp = "20060102T150405.000000Z"
 
 // parseSegment reads a time and an id: YYYYMMDDTHHMMSSffffffZ, then a UUID with
 // hyphens (LangSmith docs: run-data-format).
-func parseSegment(segment string) (stamp string, at time.Time, id RunID, failed *segmentError) {
-	const stampLen = len(dottedStamp) - 1
+func parseSegment(text string) (segment, *segmentError) {
+	const wholeLen = len("20060102T150405")
 	const idLen = 36
-	fail := func(head, tail string) (string, time.Time, RunID, *segmentError) {
-		return stamp, at, id, &segmentError{head, tail}
-	}
-	z := strings.IndexByte(segment, 'Z')
+	z := strings.IndexByte(text, 'Z')
 	if z < 0 {
-		return fail("invalid part in dotted_order "+segment, ": no timestamp")
+		return segment{}, &segmentError{"invalid part in dotted_order " + text, ": no timestamp"}
 	}
-	stamp = segment[:z+1]
-	dotted := stamp
-	if z > 15 {
-		dotted = stamp[:15] + "." + stamp[15:]
+	out := segment{stamp: text[:z+1]}
+	pointed := out.stamp
+	if z > wholeLen {
+		pointed = out.stamp[:wholeLen] + "." + out.stamp[wholeLen:]
 	}
-	at, err := time.Parse(dottedStamp, dotted)
-	if err == nil && len(stamp) != stampLen {
-		err = errors.New("six digits of a second are needed")
-	}
+	at, err := time.Parse(dottedStamp, pointed)
 	if err != nil {
-		return fail("invalid timestamp in dotted_order "+stamp, ": "+err.Error())
+		return segment{}, &segmentError{"invalid timestamp in dotted_order " + out.stamp, ": " + err.Error()}
 	}
-	uuid, ok := parseUUID(segment[z+1:])
-	if !ok || len(segment)-z-1 != idLen {
-		return fail("invalid run id in dotted_order "+segment[z+1:], ": not a UUID")
+	id, ok := parseUUID(text[z+1:])
+	if !ok || len(text)-z-1 != idLen {
+		return segment{}, &segmentError{"invalid run id in dotted_order " + text[z+1:], ": not a UUID"}
 	}
-	return stamp, at, uuid, nil
+	out.at, out.id = at, id
+	return out, nil
 }
 
 // parseTime reads a run's time: ISO 8601, with a zone or without, or epoch
-// milliseconds, as the JS SDK sends for an end.
+// milliseconds, as the JS SDK sends for an end. It lies in the years 0 to 9999.
 func parseTime(raw json.RawMessage) (time.Time, error) {
-	var text string
+	var at time.Time
 	if raw[0] != '"' {
 		var ms float64
-		if err := json.Unmarshal(raw, &ms); err != nil {
-			return time.Time{}, errors.New("must be an ISO 8601 timestamp")
-		}
 		const most = 1 << 53 // beyond, milliseconds are not exact
-		if ms > most || ms < -most {
-			return time.Time{}, errors.New("int too big to convert")
+		if json.Unmarshal(raw, &ms) != nil || ms > most || ms < -most {
+			return at, errors.New("int too big to convert")
 		}
-		return time.UnixMicro(int64(ms * 1000)), nil
-	}
-	if err := json.Unmarshal(raw, &text); err != nil {
-		return time.Time{}, errors.New("must be an ISO 8601 timestamp")
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00"} {
-		if at, err := time.Parse(layout, text); err == nil {
-			return at, nil
+		at = time.UnixMicro(int64(ms * 1000)).UTC()
+	} else {
+		var text string
+		err := json.Unmarshal(raw, &text)
+		for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00"} {
+			if at, err = time.Parse(layout, text); err == nil {
+				break
+			}
+		}
+		if err != nil {
+			return at, errors.New("must be an ISO 8601 timestamp")
 		}
 	}
-	return time.Time{}, errors.New("must be an ISO 8601 timestamp")
+	if year := at.UTC().Year(); year < 0 || year > 9999 {
+		return at, errors.New("int too big to convert")
+	}
+	return at, nil
 }
 
 // checkRunWindow refuses the first run that started too far from now.

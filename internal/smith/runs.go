@@ -159,8 +159,10 @@ func (s *Server) Run(id RunID) (Run, bool) {
 	st := s.store
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if r := st.runs.byID[id]; r != nil && r.seq > 0 {
-		return r.view(), true
+	for r := st.runs.byID[id]; r != nil; r = r.next {
+		if r.seq > 0 {
+			return r.view(), true
+		}
 	}
 	return Run{}, false
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/textproto"
@@ -115,9 +116,7 @@ func (c *client) multipart(f *form, pairs ...string) answer {
 func (c *client) runs(method, path string, body []byte, pairs ...string) answer {
 	c.t.Helper()
 	h := header("X-Api-Key", keyA, "Content-Type", contentJSON)
-	for name, values := range header(pairs...) {
-		h[name] = values
-	}
+	maps.Copy(h, header(pairs...))
 	return c.do(method, path, h, body)
 }
 
@@ -215,5 +214,77 @@ func TestBatchAndSingleRunsAreTaken(t *testing.T) {
 	}
 	if a := c.do(http.MethodGet, "/__smith/wait?runs=3", nil, nil); a.status != 200 {
 		t.Errorf("wait = %d %s", a.status, a.body)
+	}
+}
+
+// validJSON reports whether b is one JSON value.
+func validJSON(b []byte) bool { return json.Valid(b) }
+
+func TestPrintShowsRunsThatHaveEnded(t *testing.T) {
+	s, c := start(t, clock())
+	sub := s.Subscribe(8)
+	root := runJSON([]int{1}, "name", `"agent"`, "session_name", `"my-very-long-project-name"`)
+	llm := runJSON([]int{1, 2}, "run_type", `"llm"`, "end_time", `"2026-11-23T12:00:02.5Z"`,
+		"outputs", `{"usage_metadata":{"input_tokens":12,"output_tokens":3}}`)
+	tool := runJSON([]int{1, 2, 3}, "name", `"a\u001b[2J\ntool"`, "end_time", `1795435202000`, "error", `"ValueError('no')\nTraceback"`,
+		"extra", `{"metadata":{"usage_metadata":{"total_tokens":5}}}`)
+	c.batch([]string{root, tool, llm}, nil).want(t, 202, batched)
+	c.batch(nil, []string{runJSON([]int{1}, "name", `"agent"`, "end_time", `"2026-11-23T12:01:03Z"`)}).want(t, 202, batched)
+	sub.Close()
+	var out strings.Builder
+	if err := Print(&out, sub); err != nil {
+		t.Fatal(err)
+	}
+	want := "" +
+		"12:00:00.000  default           00000000    run 2                           llm           1.50s  12→3 tok\n" +
+		"12:00:00.000  default           00000000      a·[2J·tool                    chain           0µs  5 tok  ERROR ValueError('no')\n" +
+		"12:00:00.000  my-very-long-pr…  00000000  agent                             chain          1m3s\n"
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Errorf("Print (-want +got):\n%s", diff)
+	}
+}
+
+func TestRunsThatAreNotDeliveredAreCounted(t *testing.T) {
+	s, c := start(t, clock())
+	sub := s.Subscribe(1)
+	for n := 1; n <= 3; n++ {
+		c.batch([]string{runJSON([]int{n}, "end_time", `"2026-11-23T12:00:01Z"`)}, nil).want(t, 202, batched)
+	}
+	if got := <-sub.Runs; len(got) != 1 || got[0].ID != rid(1) || !got[0].Ended() {
+		t.Errorf("delivered %+v", got)
+	}
+	if n := sub.MissedRuns(); n != 2 || sub.MissedRuns() != 0 || sub.Missed() != 0 {
+		t.Errorf("MissedRuns() = %d, want 2", n)
+	}
+	sub.Close()
+	if _, open := <-sub.Runs; open {
+		t.Error("Runs still delivers after Close")
+	}
+}
+
+func TestRunIDsAreReadAsWritten(t *testing.T) {
+	for _, text := range []string{rid(300).String(), strings.ToUpper(rid(300).String()), strings.ReplaceAll(rid(300).String(), "-", "")} {
+		if got, err := ParseRunID(text); err != nil || got != rid(300) {
+			t.Errorf("ParseRunID(%q) = %v, %v", text, got, err)
+		}
+	}
+	if _, err := ParseRunID("x"); err == nil {
+		t.Error("ParseRunID(x) = nil error")
+	}
+}
+
+func TestObjectsKeepWhatWasSent(t *testing.T) {
+	const text = `{"b":1.50,"a":{"x" : "\u00e9<"},"":null}`
+	o, err := parseObject([]byte(" " + text + "\n"))
+	if err != nil || string(o.appendJSON(nil)) != text {
+		t.Errorf("parseObject = %s, %v", o.appendJSON(nil), err)
+	}
+	if o, err = parseObject([]byte(`{"a":1,"b":2,"a":3}`)); err != nil || string(o.appendJSON(nil)) != `{"a":3,"b":2}` {
+		t.Errorf("a name twice = %s, %v", o.appendJSON(nil), err)
+	}
+	for _, bad := range []string{"", "null", "[]", `{"a":}`, `{"a":1`, `{"a":1,}`, `{}x`, `{} {}`} {
+		if _, err := parseObject([]byte(bad)); err == nil {
+			t.Errorf("parseObject(%q) = nil error", bad)
+		}
 	}
 }

@@ -322,8 +322,12 @@ func (st *store) logLocked(o Operation) {
 func (st *store) takeRunLocked(in *Request, o *op, again bool) *runState {
 	r := st.runs.find(in.Workspace, o.id)
 	if r == nil {
-		r = &runState{id: o.id, tenant: in.Workspace, key: in.Key, time: in.Time, next: st.runs.byID[o.id]}
-		st.runs.byID[o.id] = r
+		r = &runState{id: o.id, tenant: in.Workspace, key: in.Key, time: in.Time}
+		if first := st.runs.byID[o.id]; first != nil {
+			r.next, first.next = first.next, r
+		} else {
+			st.runs.byID[o.id] = r
+		}
 	}
 	if o.kind == OpAttachment {
 		st.stats.Runs.AttachmentBytes += int64(len(o.data))
@@ -394,8 +398,8 @@ func (st *store) projectOfRunLocked(tenant string, o *op) string {
 func (st *store) projectNameLocked(tenant, id string) string {
 	id = strings.ToLower(id)
 	for _, o := range st.resources.tables[resourceKey{tenant, sessionKind.table}] {
-		if o.Text("id") == id {
-			return o.Text("name")
+		if o.id == id {
+			return o.name
 		}
 	}
 	for _, name := range append(slices.Clone(st.projects[tenant]), "default") {
