@@ -70,8 +70,12 @@ func segment(start time.Time, id uuid.UUID) string {
 	return strings.ReplaceAll(start.UTC().Format("20060102T150405.000000Z"), ".", "") + id.String()
 }
 
-func (p *player) create(r *langsmithtracing.RunCreate) { p.errs = append(p.errs, p.client.CreateRun(r)) }
-func (p *player) update(r *langsmithtracing.RunUpdate) { p.errs = append(p.errs, p.client.UpdateRun(r)) }
+func (p *player) create(r *langsmithtracing.RunCreate) {
+	p.errs = append(p.errs, p.client.CreateRun(r))
+}
+func (p *player) update(r *langsmithtracing.RunUpdate) {
+	p.errs = append(p.errs, p.client.UpdateRun(r))
+}
 
 func playRuns(ctx context.Context, p *player) error {
 	client, err := langsmithtracing.NewTracingClient(ctx)

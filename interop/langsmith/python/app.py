@@ -14,6 +14,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import pathlib
 import sys
 import uuid
@@ -365,6 +366,10 @@ def evaluation() -> None:
 
 def flush() -> None:
     get_cached_client().flush()
+    if os.environ.get("LANGSMITH_TRACING_MODE") in ("otel", "hybrid"):
+        from opentelemetry import trace as otel
+
+        otel.get_tracer_provider().force_flush()
 
 
 SCENARIOS = {
