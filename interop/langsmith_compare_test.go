@@ -20,7 +20,7 @@ var (
 	anyHex      = regexp.MustCompile(`\b(?:[0-9a-f]{32}|[0-9a-f]{16})\b`)
 	orderStamp  = regexp.MustCompile(`\d{8}T\d{12}Z`)
 	localServer = regexp.MustCompile(`http://127\.0\.0\.1:\d+`)
-	jsFrame     = regexp.MustCompile(`\\n    at [^\\"]*`)
+	jsFrame     = regexp.MustCompile(`\\n {4}at [^\\"]*`)
 	experiment  = regexp.MustCompile(`(capitals-)[0-9a-f]{8}\b`)
 )
 

@@ -27,7 +27,7 @@ type program struct {
 
 // programs are all of them.
 func programs() []program {
-	python := func(name string, env []string, args []string, scenarios ...string) program {
+	python := func(name string, env, args []string, scenarios ...string) program {
 		return program{
 			name: name, dir: "langsmith/python", command: append([]string{tools.langsmithPython, "app.py"}, args...),
 			env: env, scenarios: scenarios,
@@ -46,6 +46,7 @@ func programs() []program {
 		node("js", nil, "nested", "many", "async", "streaming", "errors", "attachments", "feedback", "by hand", "evaluate"),
 		node("js otel", otel, "nested", "async", "streaming", "errors"),
 		{name: "go", dir: "langsmith/go", command: []string{tools.langsmithGo}, env: []string{"OTEL_EXPORTER_OTLP_INSECURE=true"}, scenarios: []string{"runs", "spans"}},
+		{name: "java", dir: "langsmith/java", command: []string{tools.java, "-cp", "lib/*", "App.java"}, scenarios: []string{"spans"}},
 		{
 			name: "litellm", dir: "langsmith/litellm", command: []string{tools.litellmPython, "app.py"},
 			// LiteLLM has a variable of its own for the address, and without the

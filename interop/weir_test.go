@@ -192,7 +192,9 @@ func (w *weirProcess) kill(t *testing.T) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Errorf("kill weir: %v", err)
 	}
-	<-w.exited
+	if err := <-w.exited; err == nil {
+		t.Error("weir ended well before it was killed")
+	}
 }
 
 // endpoint is the value of OTEL_EXPORTER_OTLP_ENDPOINT for a protocol.
@@ -366,7 +368,7 @@ func (b *lockedBuffer) String() string {
 
 // toolPaths are the programs the tests run.
 type toolPaths struct {
-	weir, goClient, python, node                string
+	weir, goClient, python, node, java          string
 	langsmithGo, langsmithPython, litellmPython string
 }
 
@@ -400,8 +402,11 @@ func prepare(ctx context.Context, dir string) (toolPaths, error) {
 	if p.node, err = exec.LookPath("node"); err != nil {
 		return p, fmt.Errorf("node is needed for the JavaScript application: %w", err)
 	}
+	if p.java, err = exec.LookPath("java"); err != nil {
+		return p, fmt.Errorf("java is needed for the Java application: %w", err)
+	}
 	for _, path := range []string{
-		p.python, filepath.Join(here, "js", "node_modules"),
+		filepath.Join(here, "langsmith", "java", "lib"), p.python, filepath.Join(here, "js", "node_modules"),
 		p.langsmithPython, p.litellmPython, filepath.Join(here, "langsmith", "js", "node_modules"),
 	} {
 		if _, err := os.Stat(path); err != nil {
