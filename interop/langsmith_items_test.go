@@ -84,6 +84,14 @@ func runItem(r *smith.Run) item {
 			one.flatten("/"+m.Name, m.Value)
 		}
 	}
+	if r.Get("dotted_order") == nil && r.Parent == (smith.RunID{}) {
+		// The service places a run that comes by itself and does not say where
+		// (LangSmith docs: trace-with-api). weir does so before it, for such a
+		// run to travel with others.
+		start := runTime(r.Get("start_time")).UTC().Format("20060102T150405.000000Z")
+		one.fields["/trace_id"] = fmt.Sprintf("%q", r.ID)
+		one.fields["/dotted_order"] = fmt.Sprintf("%q", strings.ReplaceAll(start, ".", "")+r.ID.String())
+	}
 	for _, a := range r.Attachments {
 		one.fields["/~attachments/"+a.Name] = fmt.Sprintf("%s, %d bytes, sha256 %x", a.ContentType, a.Bytes, a.SHA256)
 	}
