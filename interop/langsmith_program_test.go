@@ -38,7 +38,7 @@ func programs() []program {
 	}
 	otel := []string{"LANGSMITH_TRACING_MODE=otel"}
 	return []program{
-		python("python", nil, nil, "nested", "many", "threads", "async", "streaming", "errors", "attachments", "feedback", "by hand", "evaluate"),
+		python("python", nil, nil, "nested", "many", "threads", "async", "streaming", "errors", "attachments", "feedback", "by hand", "addressed", "evaluate"),
 		python("python uncompressed", []string{"LANGSMITH_DISABLE_RUN_COMPRESSION=true"}, nil, "nested", "many", "attachments", "feedback", "by hand"),
 		python("python chains", nil, []string{"chains"}, "langchain", "langchain errors", "langgraph"),
 		python("python otel", otel, []string{"chains"}, "nested", "threads", "streaming", "errors", "langchain", "langgraph"),

@@ -89,7 +89,9 @@ func TestLangSmithSDKsDeliverTheSameThroughWeir(t *testing.T) {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			s, url := startSmith(t, lookAlike())
-			w := startWeir(t, url)
+			// All programs say where their runs belong: weir's own project must
+			// not be put over that.
+			w := startWeir(t, url, "--project", "weir's own")
 			app := p.start(t, w.httpURL)
 			app.play(p.scenarios...)
 			app.noticedNothing()

@@ -26,7 +26,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any
 
-from langsmith import RunTree, evaluate, get_current_run_tree, trace, traceable
+from langsmith import RunTree, agent_address, evaluate, get_current_run_tree, trace, traceable, tracing_context
 from langsmith.run_trees import get_cached_client
 from langsmith.schemas import Attachment
 from langsmith.utils import ContextThreadPoolExecutor
@@ -335,6 +335,20 @@ def by_hand() -> None:
     RunTree(name="never ends", run_type="chain", inputs={}, id=chosen(first + 6), client=client, start_time=start).post()
 
 
+def addressed() -> None:
+    """Runs that go to an agent's environment instead of a project."""
+
+    @traceable(name="of an agent")
+    def of_an_agent(n: int) -> int:
+        embed(f"below {n}")
+        return n
+
+    agent = agent_address("support-bot", "production")
+    of_an_agent(1, langsmith_extra={"address": agent})
+    with tracing_context(address=agent):
+        of_an_agent(2)
+
+
 def evaluation() -> None:
     client, first = get_cached_client(), played.ids()
     data = client.create_dataset(f"capitals {played.count}")
@@ -374,7 +388,7 @@ def flush() -> None:
 
 SCENARIOS = {
     "nested": nested, "many": many, "threads": threads, "async": async_, "streaming": streaming, "errors": errors,
-    "attachments": attachments, "feedback": feedback, "by hand": by_hand, "evaluate": evaluation,
+    "attachments": attachments, "feedback": feedback, "by hand": by_hand, "addressed": addressed, "evaluate": evaluation,
 }
 
 
