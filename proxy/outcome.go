@@ -84,6 +84,11 @@ const (
 	// RefusedEncoding: the content encoding is not understood (415): encode
 	// otherwise.
 	RefusedEncoding
+	// RefusedDuplicate: the upstream says it has an operation of the request
+	// already (409).
+	RefusedDuplicate
+	// RefusedNotYet: what a call is about is not there (404), perhaps not yet.
+	RefusedNotYet
 )
 
 // Exchange is the part of an HTTP exchange that a person needs to understand
