@@ -25,7 +25,7 @@ func goldenState() *state {
 	st.dropped["policy"] = 3
 	st.addLane(&laneState{id: 2, descriptor: "lane two"})
 	st.apply(&event{kind: eventCase, to: 5, lane: 2, done: int64(CaseQuarantine), atMS: 1_700_000_000_000, data: []byte("why")})
-	st.notes["wait/2"] = []byte{1, 2}
+	st.setNote("wait/2", []byte{1, 2})
 	s := newSegmentState(7, false)
 	st.segments[7] = s
 	st.addFrame(s, 0, frameHeader{lane: 2, items: 10, rawBytes: 1000, payloadBytes: 300, traces: 1, acceptedAtMS: 1_700_000_000_001})

@@ -29,6 +29,9 @@ type recovery struct {
 	// damaged is set when something could not be read. What is not known to be
 	// settled is then pending: it may be delivered twice, and is not lost.
 	damaged bool
+
+	// based is set once a checkpoint was read; without one nothing is known.
+	based bool
 }
 
 // recover rebuilds the state, begins a new active segment with it, and only
@@ -59,6 +62,15 @@ func (q *Queue) recover() error {
 		q.segs[f.id].sealed = true
 	}
 	q.loseMissing()
+	blobs, err := q.listBlobs()
+	if err != nil {
+		return err
+	}
+	if r.damaged || !r.based {
+		if err := blobs.setAside(); err != nil {
+			return err
+		}
+	}
 	active, err := q.createSegment(false)
 	if err != nil {
 		return fmt.Errorf("start the queue in %s: %w; free some space (weir needs about 16 MiB to start)", q.cfg.Dir, err)
@@ -67,6 +79,7 @@ func (q *Queue) recover() error {
 		return errors.Join(fmt.Errorf("start the queue in %s: %w", q.cfg.Dir, err), q.removeSegment(active))
 	}
 	q.cfg.step("recovered")
+	blobs.finish()
 	q.disk.restore()
 	for _, f := range r.aside {
 		if err := setAside(f.dir); err != nil {
@@ -127,7 +140,7 @@ func (r *recovery) readState() error {
 			return err
 		})
 		if err == nil {
-			r.q.st = state
+			r.q.st, r.based = state, true
 			break
 		}
 		s.damaged = true // its files are kept once it is drained
