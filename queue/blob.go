@@ -62,8 +62,7 @@ func (q *Queue) WriteBlob(ctx context.Context, r io.Reader, maxBytes int64) (Blo
 	}
 	defer func() { <-q.blobs.writers }()
 	b, err := q.writeBlob(ctx, r, maxBytes)
-	var full *FullError
-	if errors.As(err, &full) {
+	if _, full := errors.AsType[*FullError](err); full {
 		signal(q.keepWake)
 		q.metrics.refused(err)
 	}
@@ -214,7 +213,7 @@ func (w *blobWriter) finish() error {
 		return w.failed("close", err)
 	}
 	w.f = nil
-	w.q.cfg.step("blob written")
+	w.q.cfg.step("blob-written")
 	if err := w.q.blobIO("rename", func() error { return os.Rename(w.path(), w.q.blobs.path(w.id)) }); err != nil {
 		return w.failed("name", err)
 	}
@@ -223,7 +222,7 @@ func (w *blobWriter) finish() error {
 			return w.failed("sync the directory of", err)
 		}
 	}
-	w.q.cfg.step("blob named")
+	w.q.cfg.step("blob-named")
 	return nil
 }
 

@@ -354,7 +354,7 @@ func (l *Lease) Settle(settlements ...Settlement) error {
 			l.refs[i].done = true
 		}
 		if len(c.blobs) > 0 {
-			l.q.cfg.step("blobs settled")
+			l.q.cfg.step("blobs-settled")
 			l.q.unlinkBlobs(c.blobs)
 		}
 	}

@@ -71,6 +71,7 @@ func (q *Queue) recover() error {
 			return err
 		}
 	}
+	r.nameAside()
 	active, err := q.createSegment(false)
 	if err != nil {
 		return fmt.Errorf("start the queue in %s: %w; free some space (weir needs about 16 MiB to start)", q.cfg.Dir, err)
@@ -85,8 +86,22 @@ func (q *Queue) recover() error {
 		if err := setAside(f.dir); err != nil {
 			return err
 		}
+		delete(q.st.segments, f.id)
 	}
 	return q.removeStrays(found)
+}
+
+// nameAside makes what is going to be set aside part of the new checkpoint, as
+// drained and damaged: should this start end before it is renamed, the next one
+// would take it for a stray, and delete it.
+func (r *recovery) nameAside() {
+	for _, f := range r.aside {
+		if r.q.st.segments[f.id] == nil {
+			s := newSegmentState(f.id, f.shelf)
+			s.damaged = true
+			r.q.st.segments[f.id] = s
+		}
+	}
 }
 
 // listSegments lists the segment directories, oldest first.
