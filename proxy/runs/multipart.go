@@ -69,6 +69,7 @@ type Pieces struct {
 	op      int    // Ops[op] is under way
 	part    int    // the next of its parts: its own, then its fields
 	content Piece  // of the part of which the header came last
+	id      []byte // the text of Ops[op]'s id
 	head    []byte // the latest header, overwritten by the next
 	begun   bool   // a part came before
 	ended   bool
@@ -111,6 +112,7 @@ func (p *Pieces) Next() (piece Piece, ok bool) {
 
 // own makes the header of the operation's own part.
 func (p *Pieces) own(op *Op) {
+	p.id = op.ID.AppendString(p.id[:0])
 	p.begin(op)
 	if op.Kind != Attachment {
 		p.end(jsonType, Piece{Bytes: op.Body})
@@ -132,8 +134,7 @@ func (p *Pieces) begin(op *Op) {
 	}
 	p.begun = true
 	p.head = append(append(append(p.head, "--"...), p.form.Boundary...), "\r\nContent-Disposition: form-data; name=\""...)
-	p.head = append(append(p.head, op.Kind.String()...), '.')
-	p.head = op.ID.AppendString(p.head)
+	p.head = append(append(append(p.head, op.Kind.String()...), '.'), p.id...)
 }
 
 // end ends the header of a part with content of a type.

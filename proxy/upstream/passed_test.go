@@ -1,0 +1,123 @@
+package upstream
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"weir/proxy"
+)
+
+// pass sends a request on c's Transport.
+func pass(t testing.TB, c *Client, path string, header http.Header) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.BaseURL()+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(req.Header, header)
+	res, err := c.Transport().RoundTrip(req)
+	if err != nil {
+		t.Fatalf("GET %s: %v", path, err)
+	}
+	t.Cleanup(func() { _ = res.Body.Close() })
+	return res
+}
+
+func TestTransportPassesOnWhatItIsGiven(t *testing.T) {
+	var connections atomic.Int32
+	s, caFile := newTLSServer(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/redirect" {
+			http.Redirect(w, r, "/elsewhere", http.StatusFound)
+			return
+		}
+		w.Header().Set("Content-Encoding", "gzip")
+		fmt.Fprintf(w, "not decoded; %s; %v", r.Proto, r.Header)
+	}, func(s *httptest.Server) {
+		s.EnableHTTP2 = true
+		s.Config.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
+			connections.Add(1)
+			return ctx
+		}
+	})
+	c := newTestClient(t, s.URL, func(cfg *Config) { cfg.CAFile = caFile })
+	check(t, send(t, c, smallRuns()), wantDelivered)
+
+	res := pass(t, c, "/sessions", http.Header{"X-Api-Key": {"the caller's"}})
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "not decoded; HTTP/2.0; map[User-Agent:[Go-http-client/2.0] X-Api-Key:[the caller's]]"
+	if string(body) != want || res.Header.Get("Content-Encoding") != "gzip" {
+		t.Errorf("answer %q, header %v, want %q", body, res.Header, want)
+	}
+	if res = pass(t, c, "/redirect", nil); res.StatusCode != http.StatusFound {
+		t.Errorf("status %d, want the redirect itself", res.StatusCode)
+	}
+	if n := connections.Load(); n != 2 {
+		t.Errorf("%d connections, want one for sends and one for what is passed on", n)
+	}
+}
+
+func TestTransportBoundsTheHeaderAndNotTheAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = time.Minute
+		c := pipeClient(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/never" {
+				<-r.Context().Done()
+				return
+			}
+			for range 100 {
+				_, _ = io.WriteString(w, "a line\n")
+				_ = http.NewResponseController(w).Flush()
+				select {
+				case <-time.After(timeout):
+				case <-r.Context().Done():
+				}
+			}
+		})
+		res := pass(t, c, "/stream", nil)
+		body, err := io.ReadAll(res.Body)
+		if err != nil || strings.Count(string(body), "\n") != 100 {
+			t.Errorf("%d bytes of a slow answer arrived: %v", len(body), err)
+		}
+
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.BaseURL()+"/never", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		res, err = c.Transport().RoundTrip(req)
+		if err == nil {
+			_ = res.Body.Close()
+			t.Fatal("an answer came from nowhere")
+		}
+		if waited := time.Since(start); waited < c.cfg.Timeout || waited > c.cfg.Timeout+dialTimeout {
+			t.Errorf("waited %v for the header, want %v", waited, c.cfg.Timeout)
+		}
+	})
+}
+
+func TestMetricsTellProtocolsApart(t *testing.T) {
+	c := newTestClient(t, newServer(t, answers(202, "")).URL, nil)
+	check(t, send(t, c, small()), wantDelivered)
+	check(t, send(t, c, smallRuns()), wantDelivered)
+	check(t, send(t, c, aCall("POST", "/feedback", "{}")), wantDelivered)
+	for protocol, want := range map[proxy.Protocol]float64{proxy.ProtocolOTLP: 1, proxy.ProtocolRuns: 2} {
+		if got := testutil.ToFloat64(c.metrics.requests.WithLabelValues(protocol.String(), "delivered", "ok")); got != want {
+			t.Errorf("%s: %v requests counted, want %v", protocol, got, want)
+		}
+	}
+}
