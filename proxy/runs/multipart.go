@@ -66,12 +66,12 @@ type Piece struct {
 // Pieces walks over a form. The zero value is at the end of an empty one.
 type Pieces struct {
 	form    *Form
-	op      int    // Ops[op] is under way
-	part    int    // the next of its parts: its own, then its fields
-	content Piece  // of the part of which the header came last
-	id      []byte // the text of Ops[op]'s id
-	head    []byte // the latest header, overwritten by the next
-	begun   bool   // a part came before
+	op      int         // Ops[op] is under way
+	part    int         // the next of its parts: its own, then its fields
+	content Piece       // of the part of which the header came last
+	head    []byte      // the latest header, overwritten by the next
+	id      [idLen]byte // of Ops[op], as text
+	begun   bool        // a part came before
 	ended   bool
 }
 
@@ -112,7 +112,7 @@ func (p *Pieces) Next() (piece Piece, ok bool) {
 
 // own makes the header of the operation's own part.
 func (p *Pieces) own(op *Op) {
-	p.id = op.ID.AppendString(p.id[:0])
+	op.ID.AppendString(p.id[:0])
 	p.begin(op)
 	if op.Kind != Attachment {
 		p.end(jsonType, Piece{Bytes: op.Body})
@@ -134,7 +134,7 @@ func (p *Pieces) begin(op *Op) {
 	}
 	p.begun = true
 	p.head = append(append(append(p.head, "--"...), p.form.Boundary...), "\r\nContent-Disposition: form-data; name=\""...)
-	p.head = append(append(append(p.head, op.Kind.String()...), '.'), p.id...)
+	p.head = append(append(append(p.head, op.Kind.String()...), '.'), p.id[:]...)
 }
 
 // end ends the header of a part with content of a type.

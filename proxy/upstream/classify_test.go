@@ -27,6 +27,7 @@ const (
 	nginx405 = "<html>\r\n<head><title>405 Not Allowed</title></head>\r\n<body>\r\n<center><h1>405 Not Allowed</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 	nginx413 = "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>\r\n<center><h1>413 Request Entity Too Large</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 	nginxTLS = "<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>"
+	noParts  = `{"error":"Unprocessable entity: error reading multipart data: multipart: NextPart: EOF"}`
 	loginWeb = "  \n<!DOCTYPE html><html><body>Please log in to the hotel's network</body></html>"
 )
 
@@ -164,7 +165,6 @@ func TestClassifyAnswers(t *testing.T) {
 func TestClassifyAnswersToRuns(t *testing.T) {
 	wantDuplicate := want{proxy.Refused, "duplicate", proxy.ScopeLane, proxy.RefusedDuplicate}
 	wantNotYet := want{proxy.Refused, "not_found_yet", proxy.ScopeLane, proxy.RefusedNotYet}
-	const noParts = `{"error":"Unprocessable entity: error reading multipart data: multipart: NextPart: EOF"}`
 	tests := []struct {
 		status     int
 		body       string

@@ -19,8 +19,15 @@ import (
 	"weir/proxy"
 )
 
+// passed is an answer to a request on a client's Transport.
+type passed struct {
+	status int
+	header http.Header
+	body   string
+}
+
 // pass sends a request on c's Transport.
-func pass(t testing.TB, c *Client, path string, header http.Header) *http.Response {
+func pass(t testing.TB, c *Client, path string, header http.Header) passed {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.BaseURL()+path, http.NoBody)
 	if err != nil {
@@ -31,8 +38,12 @@ func pass(t testing.TB, c *Client, path string, header http.Header) *http.Respon
 	if err != nil {
 		t.Fatalf("GET %s: %v", path, err)
 	}
-	t.Cleanup(func() { _ = res.Body.Close() })
-	return res
+	defer res.Body.Close() //nolint:errcheck // read only
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Errorf("GET %s: %v", path, err)
+	}
+	return passed{res.StatusCode, res.Header, string(body)}
 }
 
 func TestTransportPassesOnWhatItIsGiven(t *testing.T) {
@@ -55,16 +66,12 @@ func TestTransportPassesOnWhatItIsGiven(t *testing.T) {
 	check(t, send(t, c, smallRuns()), wantDelivered)
 
 	res := pass(t, c, "/sessions", http.Header{"X-Api-Key": {"the caller's"}})
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
 	want := "not decoded; HTTP/2.0; map[User-Agent:[Go-http-client/2.0] X-Api-Key:[the caller's]]"
-	if string(body) != want || res.Header.Get("Content-Encoding") != "gzip" {
-		t.Errorf("answer %q, header %v, want %q", body, res.Header, want)
+	if res.body != want || res.header.Get("Content-Encoding") != "gzip" {
+		t.Errorf("answer %+v, want %q", res, want)
 	}
-	if res = pass(t, c, "/redirect", nil); res.StatusCode != http.StatusFound {
-		t.Errorf("status %d, want the redirect itself", res.StatusCode)
+	if res = pass(t, c, "/redirect", nil); res.status != http.StatusFound {
+		t.Errorf("status %d, want the redirect itself", res.status)
 	}
 	if n := connections.Load(); n != 2 {
 		t.Errorf("%d connections, want one for sends and one for what is passed on", n)
@@ -89,9 +96,8 @@ func TestTransportBoundsTheHeaderAndNotTheAnswer(t *testing.T) {
 			}
 		})
 		res := pass(t, c, "/stream", nil)
-		body, err := io.ReadAll(res.Body)
-		if err != nil || strings.Count(string(body), "\n") != 100 {
-			t.Errorf("%d bytes of a slow answer arrived: %v", len(body), err)
+		if lines := strings.Count(res.body, "\n"); lines != 100 {
+			t.Errorf("%d lines of a slow answer arrived", lines)
 		}
 
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.BaseURL()+"/never", http.NoBody)
@@ -99,9 +105,9 @@ func TestTransportBoundsTheHeaderAndNotTheAnswer(t *testing.T) {
 			t.Fatal(err)
 		}
 		start := time.Now()
-		res, err = c.Transport().RoundTrip(req)
+		never, err := c.Transport().RoundTrip(req)
 		if err == nil {
-			_ = res.Body.Close()
+			_ = never.Body.Close()
 			t.Fatal("an answer came from nowhere")
 		}
 		if waited := time.Since(start); waited < c.cfg.Timeout || waited > c.cfg.Timeout+dialTimeout {
