@@ -103,24 +103,58 @@ func TestDuplicateAfterALostAnswer(t *testing.T) {
 }
 
 // TestARefusedEncodingDoesNotHideALostAnswer: the first answer was lost, the
-// second refused the encoding, the third says duplicate.
+// second refused the encoding, and then the upstream has it already, or is gone.
 func TestARefusedEncodingDoesNotHideALostAnswer(t *testing.T) {
-	replies := []string{"202 Accepted", "", "415 Unsupported Media Type", "409 Conflict"}
-	base := rawServer(t, func(n int, conn *net.TCPConn, r *bufio.Reader) {
-		if n == 0 {
-			readRequest(r, true)
-			_, _ = io.WriteString(conn, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
-			readRequest(r, true)
-			return
-		}
-		readRequest(r, true)
-		_, _ = io.WriteString(conn, "HTTP/1.1 "+replies[n+1]+"\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+	const closing = "Connection: close\r\nContent-Length: 0\r\n\r\n"
+	tests := []struct {
+		name, last string
+		want       want
+	}{
+		{"duplicate", "HTTP/1.1 409 Conflict\r\n" + closing, want{proxy.Refused, "duplicate", proxy.ScopeLane, proxy.RefusedDuplicate}},
+		{"gone", "", wantRetry("network")},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			base := rawServer(t, func(n int, conn *net.TCPConn, r *bufio.Reader) {
+				switch n {
+				case 0:
+					readRequest(r, true)
+					_, _ = io.WriteString(conn, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+					readRequest(r, true)
+				case 1:
+					readRequest(r, true)
+					_, _ = io.WriteString(conn, "HTTP/1.1 415 Unsupported Media Type\r\n"+closing)
+				default:
+					readRequest(r, tt.last != "")
+					_, _ = io.WriteString(conn, tt.last)
+				}
+			})
+			c := newTestClient(t, base, nil)
+			check(t, send(t, c, smallRuns()), wantDelivered)
+			r := newRunsRequest(someRuns(1)...)
+			r.Runs[0].Body = noise(16 << 20) // more than sockets hold
+			out := send(t, c, r)
+			check(t, out, tt.want)
+			if !out.MayHaveArrived {
+				t.Error("the first attempt is forgotten")
+			}
+		})
+	}
+}
+
+// TestHalfAnAcknowledgementIsNoNo: it broke off while the upload went on.
+func TestHalfAnAcknowledgementIsNoNo(t *testing.T) {
+	base := rawServer(t, func(_ int, conn *net.TCPConn, r *bufio.Reader) {
+		readRequest(r, false)
+		_, _ = io.WriteString(conn, "HTTP/1.1 202 Accepted\r\nContent-Length: 99\r\n\r\n{")
+		_ = conn.CloseWrite()
+		<-t.Context().Done() // reads no more
 	})
-	c := newTestClient(t, base, nil)
-	check(t, send(t, c, smallRuns()), wantDelivered)
-	out := send(t, c, smallRuns())
-	check(t, out, want{proxy.Refused, "duplicate", proxy.ScopeLane, proxy.RefusedDuplicate})
+	r := newRunsRequest(someRuns(1)...)
+	r.Runs[0].Body = noise(16 << 20)
+	out := send(t, newTestClient(t, base, nil), r)
+	check(t, out, wantRetry("network"))
 	if !out.MayHaveArrived {
-		t.Error("the first attempt is forgotten")
+		t.Error("what was half acknowledged is said not to have arrived")
 	}
 }

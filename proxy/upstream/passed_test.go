@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -114,6 +115,26 @@ func TestTransportBoundsTheHeaderAndNotTheAnswer(t *testing.T) {
 			t.Errorf("waited %v for the header, want %v", waited, c.cfg.Timeout)
 		}
 	})
+}
+
+func TestCloseClosesWhatReadsLeftIdle(t *testing.T) {
+	left := make(chan struct{})
+	base := rawServer(t, func(_ int, conn *net.TCPConn, r *bufio.Reader) {
+		readRequest(r, true)
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		_, _ = r.ReadByte()
+		close(left)
+	})
+	c := newTestClient(t, base, nil)
+	pass(t, c, "/sessions", nil)
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-left:
+	case <-time.After(10 * time.Second):
+		t.Error("the connection is still open")
+	}
 }
 
 func TestMetricsTellProtocolsApart(t *testing.T) {
