@@ -85,9 +85,11 @@ const (
 	// otherwise.
 	RefusedEncoding
 	// RefusedDuplicate: the upstream says it has an operation of the request
-	// already (409).
+	// already (409), without saying which, or whether it took the others:
+	// delivered, if an earlier attempt of the same content may have arrived.
 	RefusedDuplicate
-	// RefusedNotYet: what a call is about is not there (404), perhaps not yet.
+	// RefusedNotYet: what the call is about is not there yet (404), such as
+	// the run of a feedback: later it may be.
 	RefusedNotYet
 )
 
