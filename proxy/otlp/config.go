@@ -14,7 +14,6 @@ import (
 const (
 	maxRetainedIDs    = 4096    // trace ids a pooled summary may keep room for
 	maxRetainedBuffer = 1 << 20 // bytes a pooled HTTP body buffer may keep
-	maxWindowBytes    = 8 << 20 // zstd window; what RFC 8878 asks decoders to support
 	connectTimeout    = 10 * time.Second
 	idleTimeout       = 15 * time.Minute
 )

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
+	"weir/internal/callerheaders"
 	"weir/proxy"
 )
 
@@ -166,7 +167,7 @@ func grpcCaller(ctx context.Context) (proxy.Caller, error) {
 }
 
 func callerOfMetadata(md metadata.MD) (proxy.Caller, error) {
-	return callerOf(func(name string) string {
+	return callerheaders.Read(func(name string) string {
 		if values := md[name]; len(values) > 0 {
 			return values[0]
 		}

@@ -210,7 +210,7 @@ func TestGRPCWorksWithoutServerOptionsInPlace(t *testing.T) {
 	})
 	s := &grpcSender{conn: conn, server: server}
 	a := s.send(t.Context(), t, request{payload: marshal(t, requestOf(okSpan())), headers: map[string]string{"authorization": "bearer tok"}})
-	if !a.ok || sink.exports()[0].Caller.APIKey != "tok" {
+	if !a.ok || sink.exports()[0].Caller.APIKey != "Bearer tok" {
 		t.Errorf("%+v", a)
 	}
 }

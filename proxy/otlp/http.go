@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"weir/internal/callerheaders"
 	"weir/proxy"
 )
 
@@ -86,7 +87,7 @@ func (p *post) take(ctx context.Context) (proxy.Receipt, error) {
 	if err := p.route(); err != nil {
 		return proxy.Receipt{}, err
 	}
-	caller, err := callerOf(p.r.Header.Get)
+	caller, err := callerheaders.Read(p.r.Header.Get)
 	if err != nil {
 		return proxy.Receipt{}, err
 	}

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"weir/internal/callerheaders"
 	"weir/proxy"
 )
 
@@ -105,7 +106,7 @@ func refusalOf(err error) *refusal {
 	var (
 		ready    *refusalError
 		scan     *ScanError
-		header   *headerError
+		header   *callerheaders.HeaderError
 		pressure *proxy.PressureError
 		reject   *proxy.RejectError
 	)
@@ -118,7 +119,7 @@ func refusalOf(err error) *refusal {
 		return r
 	case errors.As(err, &header):
 		r := refuse(verdictMalformed, reasonBadHeader, "%v", header)
-		r.path = header.header
+		r.path = header.Header
 		return r
 	case errors.As(err, &pressure):
 		v := verdictPressure
