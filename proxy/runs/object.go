@@ -137,14 +137,15 @@ func FeedbackFromObject(object []byte) (op Op, asPart bool, err error) {
 // memberReader walks once over a JSON object.
 type memberReader struct {
 	object []byte
-	whole  bool // leave the fields in the object
+	whole  bool   // leave the fields in the object
+	drop   uint32 // bits of members that are not to stay
 
 	values [len(members)][]byte // by index in members; nil: absent or null
 	seen   uint32               // bits: members, then fields
 	fields [NumFields][]byte
 
-	kept  [NumFields + 1]extent // the members that stay, between those moved
-	moved int                   // how many fields were taken out
+	kept  [NumFields + len(members) + 1]extent // what stays, between what does not
+	moved int                                  // how many did not stay
 }
 
 // extent is a range of an object.
@@ -194,9 +195,14 @@ func (m *memberReader) read() error {
 	if _, err := d.ReadToken(); err != nil { // the object's end
 		return err
 	}
+	return d.end()
+}
+
+// end checks that nothing follows what was read.
+func (d *decoder) end() error {
 	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		if err == nil {
-			err = fmt.Errorf("something follows the JSON object at byte %d", d.InputOffset())
+			err = fmt.Errorf("something follows the JSON value at byte %d", d.InputOffset())
 		}
 		return err
 	}
@@ -236,6 +242,10 @@ func (m *memberReader) member(d *decoder) error {
 	}
 	if index >= 0 && !isNull {
 		m.values[index] = value
+	}
+	if index >= 0 && m.drop&(1<<index) != 0 {
+		m.moved++
+		return nil
 	}
 	stays := &m.kept[m.moved]
 	if stays.to == 0 {

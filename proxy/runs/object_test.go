@@ -118,7 +118,7 @@ func TestFromObjectNamesRunAndField(t *testing.T) {
 		`{` + id + `,"inputs":null,"inputs":2}`: "run " + runText + ": inputs: it occurs twice",
 		`{` + id + `,"inputs":{"a":tru}}`:       "run " + runText + ": inputs: not valid JSON at byte 62: invalid character '}' in literal true (expecting 'e')",
 		`{` + id + `,"inputs":{"a":"b"`:         "run " + runText + ": inputs: not valid JSON at byte 62: unexpected EOF",
-		`{` + id + `} {}`:                       "run " + runText + ": something follows the JSON object at byte 47",
+		`{` + id + `} {}`:                       "run " + runText + ": something follows the JSON value at byte 47",
 		`{` + id + `,"inputs":` + deep + `}`:    "run " + runText + ": inputs: not valid JSON at byte 10053: exceeded max depth",
 	} {
 		_, err := runs.FromObject(runs.Create, []byte(object))
