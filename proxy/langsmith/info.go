@@ -77,10 +77,10 @@ func (s *serverInfo) answer(ctx context.Context) []byte {
 		// Under mu, so that close cannot have begun to wait.
 		s.fetches.Go(func() { s.refresh(done) }) //nolint:contextcheck // it outlives the request that found the answer to be old
 	}
-	last, under := s.last, s.under
+	last, under, patience := s.last, s.under, infoWait-time.Since(s.asked)
 	s.mu.Unlock()
-	if last == nil && under != nil {
-		wait := time.NewTimer(infoWait)
+	if last == nil && under != nil && patience > 0 {
+		wait := time.NewTimer(patience)
 		defer wait.Stop()
 		select {
 		case <-under:

@@ -118,7 +118,7 @@ func (s *fakeSpooler) left() int {
 	return len(s.sizes) - len(s.discarded)
 }
 
-// bench is a handler and what is around it.
+// stage is a handler and what is around it.
 type stage struct {
 	*Handler
 
@@ -198,13 +198,13 @@ func form(parts ...string) string {
 
 // jsonPart is a part as Python's SDK writes it.
 func jsonPart(name, content string) string {
-	return fmt.Sprintf("--%s\r\nContent-Disposition: form-data; name=\"%s\"\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s\r\n",
+	return fmt.Sprintf("--%s\r\nContent-Disposition: form-data; name=%q\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s\r\n",
 		boundary, name, len(content), content)
 }
 
 // filePart is a part as JavaScript's SDK writes it.
 func filePart(name, media, content string) string {
-	return fmt.Sprintf("--%s\r\nContent-Disposition: form-data; name=\"%s\"\r\nContent-Type: %s; length=%d\r\n\r\n%s\r\n",
+	return fmt.Sprintf("--%s\r\nContent-Disposition: form-data; name=%q\r\nContent-Type: %s; length=%d\r\n\r\n%s\r\n",
 		boundary, name, media, len(content), content)
 }
 
@@ -227,7 +227,7 @@ func runObject(n int) string {
 	if n != 1 {
 		order += "." + segmentAt + idText(n)
 	}
-	return fmt.Sprintf(`{"id":"%s","trace_id":"%s","dotted_order":"%s","name":"run","run_type":"llm","start_time":"2026-09-01T10:00:00.000000Z"}`, idText(n), idText(1), order)
+	return fmt.Sprintf(`{"id":%q,"trace_id":%q,"dotted_order":%q,"name":"run","run_type":"llm","start_time":"2026-09-01T10:00:00.000000Z"}`, idText(n), idText(1), order)
 }
 
 func compress(t testing.TB, encoding string, b []byte) []byte {

@@ -132,29 +132,34 @@ func (p *partReader) drain() error {
 // head reads a part's headers.
 func (p *partReader) head() (part, error) {
 	h := part{length: -1}
+	err := h.read(p)
+	return h, err
+}
+
+func (h *part) read(p *partReader) error {
 	for range maxHeaderLines {
 		text, err := p.ReadSlice('\n')
 		switch {
 		case errors.Is(err, io.EOF):
-			return h, malformed("error reading multipart data: the body ends within the headers of a part")
+			return malformed("error reading multipart data: the body ends within the headers of a part")
 		case errors.Is(err, bufio.ErrBufferFull):
-			return h, malformed("error reading multipart data: a part has a header of more than %d bytes", readBufferBytes)
+			return malformed("error reading multipart data: a part has a header of more than %d bytes", readBufferBytes)
 		case err != nil:
-			return h, err
+			return err
 		}
 		text = bytes.TrimRight(text, "\r\n")
 		if len(text) == 0 {
-			return h, h.check()
+			return h.check()
 		}
 		name, value, found := bytes.Cut(text, []byte{':'})
 		if !found {
-			return h, malformed("error reading multipart data: %.80q is not a header", text)
+			return malformed("error reading multipart data: %.80q is not a header", text)
 		}
 		if err := h.header(string(name), string(bytes.Trim(value, " \t"))); err != nil {
-			return h, err
+			return err
 		}
 	}
-	return h, malformed("error reading multipart data: a part has more than %d headers", maxHeaderLines)
+	return malformed("error reading multipart data: a part has more than %d headers", maxHeaderLines)
 }
 
 func (h *part) check() error {

@@ -15,7 +15,7 @@ import (
 
 func TestMultipartBecomesOperations(t *testing.T) {
 	t.Parallel()
-	feedback := fmt.Sprintf(`{"id":"%s","trace_id":"%s","key":"k"}`, idText(9), idText(1))
+	feedback := fmt.Sprintf(`{"id":%q,"trace_id":%q,"key":"k"}`, idText(9), idText(1))
 	for name, tc := range map[string]struct {
 		parts []string
 		want  []string

@@ -93,7 +93,8 @@ func (h *Handler) prefixFor(path string) string {
 func (h *Handler) failed(w http.ResponseWriter, r *http.Request, err error) {
 	const meanwhile = "runs and feedback are taken by weir meanwhile and sent when LangSmith is back; reads have to wait for it"
 	slow := errors.Is(err, errTooSlow) || errors.Is(err, context.DeadlineExceeded)
-	if timeout := (interface{ Timeout() bool })(nil); errors.As(err, &timeout) && timeout.Timeout() {
+	var timeout interface{ Timeout() bool }
+	if errors.As(err, &timeout) && timeout.Timeout() {
 		slow = true
 	}
 	switch {

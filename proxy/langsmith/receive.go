@@ -201,8 +201,7 @@ func (in *intake) receive(ctx context.Context) error {
 	case errors.As(err, &ready):
 		return err
 	}
-	var damage *decompressError
-	if errors.As(err, &damage) {
+	if damage, ok := errors.AsType[*decompressError](err); ok {
 		return refuse(verdictMalformed, reasonBadCompression, "decompress the body (%s): %v", in.encoding, damage.cause)
 	}
 	return err // of the sink's kind, or about the runs

@@ -12,7 +12,7 @@ func TestPlaceWritesWhereARunBelongs(t *testing.T) {
 	const placed = `{"id":"` + runText + `","trace_id":"` + traceText + `","dotted_order":"d"`
 	for body, want := range map[string]string{
 		`{}`:           placed + `}`,
-		` { }`:         placed + ` }`,
+		"\n{ }":        placed + ` }`,
 		`{"name":"n"}`: placed + `,"name":"n"}`,
 		`{"trace_id":null,"name":"n","dotted_order":null}`:  placed + `,"name":"n"}`,
 		`{"dotted_order":"other","id":"` + traceText + `"}`: placed + `}`,
@@ -59,7 +59,7 @@ func TestRootOrderIsTimeAndID(t *testing.T) {
 func TestCheckValueWantsOneValue(t *testing.T) {
 	t.Parallel()
 	for text, ok := range map[string]bool{
-		`{"a":1,"a":2}`: true, ` "x" `: true, `null`: true,
+		`{"a":1,"a":2}`: true, "\n7\n": true, `null`: true,
 		``: false, `{}{}`: false, `{"a"`: false, `tru`: false,
 	} {
 		if err := runs.CheckValue([]byte(text)); (err == nil) != ok {
