@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"sync"
+
+	"weir/internal/inflight"
 )
 
 // chunkBytes is the size of an arena's chunks.
@@ -13,7 +15,7 @@ const chunkBytes = 256 << 10
 // handed out stays where it is. Memory is charged to the gate before it is
 // used.
 type arena struct {
-	gate    *gate
+	gate    *inflight.Gate
 	chunks  [][]byte // of chunkBytes, or of one thing that is larger
 	charged int64
 	bytes   int64 // handed out
@@ -29,7 +31,7 @@ func (a *arena) release() {
 		putChunk(a.chunks[i])
 	}
 	clear(a.chunks)
-	a.gate.release(a.charged)
+	a.gate.Release(a.charged)
 	*a = arena{chunks: a.chunks[:0]}
 }
 
@@ -45,8 +47,8 @@ func (a *arena) charge(n int64) error {
 	if n <= 0 {
 		return nil
 	}
-	if !a.gate.acquire(n) {
-		return a.gate.pressure()
+	if !a.gate.Acquire(n) {
+		return a.gate.Pressure()
 	}
 	a.charged += n
 	return nil
@@ -54,7 +56,7 @@ func (a *arena) charge(n int64) error {
 
 // uncharge gives n bytes back before release.
 func (a *arena) uncharge(n int64) {
-	a.gate.release(n)
+	a.gate.Release(n)
 	a.charged -= n
 }
 

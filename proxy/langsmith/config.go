@@ -15,13 +15,12 @@ import (
 
 // Bounds that are not configurable, because no honest sender comes near them.
 const (
-	inlineBytes       = 1 << 20  // an attachment of more goes to disk as it comes
-	maxBlobs          = 1024     // attachments of one request that go to disk
-	maxRetainedBuffer = 1 << 20  // bytes a pooled buffer may keep
-	wireSlackBytes    = 1 << 20  // what headers of parts may add to a body
-	leastBytesPerSec  = 64 << 10 // the rate that a body must keep up beyond ReceiveTimeout
-	connectTimeout    = 10 * time.Second
-	idleTimeout       = 15 * time.Minute
+	inlineBytes      = 1 << 20  // an attachment of more goes to disk as it comes
+	maxBlobs         = 1024     // attachments of one request that go to disk
+	wireSlackBytes   = 1 << 20  // what headers of parts may add to a body
+	leastBytesPerSec = 64 << 10 // the rate that a body must keep up beyond ReceiveTimeout
+	connectTimeout   = 10 * time.Second
+	idleTimeout      = 15 * time.Minute
 )
 
 // Upstream is where everything goes that is not taken.

@@ -7,8 +7,8 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"sync/atomic"
 
+	"weir/internal/inflight"
 	"weir/proxy"
 )
 
@@ -21,7 +21,7 @@ type Handler struct {
 	spooler proxy.Spooler
 	log     *slog.Logger
 	metrics *metrics
-	gate    gate
+	gate    *inflight.Gate
 	known   *knownRuns
 	info    *serverInfo
 	passer  *httputil.ReverseProxy
@@ -42,10 +42,10 @@ func New(cfg Config, sink proxy.Sink, spooler proxy.Spooler) (*Handler, error) {
 	}
 	h := &Handler{
 		cfg: cfg, base: base, sink: sink, spooler: spooler, log: cfg.Logger,
-		gate:  gate{limit: cfg.MaxInflightBytes},
+		gate:  inflight.NewGate(cfg.MaxInflightBytes),
 		known: newKnownRuns(cfg.MaxKnownRuns),
 	}
-	h.metrics, err = newMetrics(cfg.Registerer, func() float64 { return float64(h.gate.used.Load()) })
+	h.metrics, err = newMetrics(cfg.Registerer, func() float64 { return float64(h.gate.Used()) })
 	if err != nil {
 		return nil, fmt.Errorf("register LangSmith API metrics: %w", err)
 	}
@@ -94,34 +94,6 @@ func (h *Handler) serveHTTP(w http.ResponseWriter, r *http.Request) {
 			"LangSmith takes traces only, and weir does not send it metrics or logs; set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT instead of the endpoint of all signals"))
 	case endpointMultipart, endpointBatch, endpointCreate, endpointUpdate, endpointFeedback, endpointFeedbackPatch:
 		h.take(w, r, t)
-	}
-}
-
-// gate bounds the memory in use.
-type gate struct {
-	limit int64
-	used  atomic.Int64
-}
-
-// acquire takes n bytes, unless that would exceed the limit.
-func (g *gate) acquire(n int64) bool {
-	if g.used.Add(n) > g.limit {
-		g.used.Add(-n)
-		return false
-	}
-	return true
-}
-
-func (g *gate) release(n int64) { g.used.Add(-n) }
-
-// hasRoom tells whether n bytes would be granted now. It promises nothing.
-func (g *gate) hasRoom(n int64) bool { return g.used.Load()+n <= g.limit }
-
-func (g *gate) pressure() error {
-	return &proxy.PressureError{
-		Reason:     reasonMemory,
-		Detail:     fmt.Sprintf("requests hold %d bytes, of %d allowed", g.used.Load(), g.limit),
-		RetryAfter: retryAfterMemory,
 	}
 }
 

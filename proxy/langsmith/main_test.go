@@ -151,7 +151,7 @@ func newStage(t testing.TB, cfg Config) *stage {
 	}
 	t.Cleanup(func() {
 		_ = h.Close()
-		if used := h.gate.used.Load(); used != 0 {
+		if used := h.gate.Used(); used != 0 {
 			t.Errorf("%d bytes stay charged", used)
 		}
 	})

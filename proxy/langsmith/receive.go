@@ -13,6 +13,7 @@ import (
 
 	"weir/internal/callerheaders"
 	"weir/internal/inflate"
+	"weir/internal/inflight"
 	"weir/proxy"
 	"weir/proxy/runs"
 )
@@ -82,7 +83,7 @@ var intakes = sync.Pool{New: func() any { return new(intake) }}
 func (h *Handler) take(w http.ResponseWriter, r *http.Request, t target) {
 	in := intakes.Get().(*intake)
 	in.target, in.h, in.w, in.r = t, h, w, r
-	in.memory.gate, in.memory.limit = &h.gate, h.cfg.MaxMessageBytes
+	in.memory.gate, in.memory.limit = h.gate, h.cfg.MaxMessageBytes
 	defer in.end()
 	receipt, began, err := in.run(r.Context())
 	if err != nil {
@@ -160,8 +161,8 @@ func (in *intake) check() error {
 		return refuse(verdictEncoding, reasonEncoding, "content encoding %q is not supported, want gzip, zstd or identity", clip(strings.Join(header, ", ")))
 	case in.r.ContentLength > limit:
 		return tooLarge("the body has %d bytes, %d are allowed; send smaller batches", in.r.ContentLength, limit)
-	case !in.h.gate.hasRoom(min(max(in.r.ContentLength, 1), in.h.cfg.MaxMessageBytes)):
-		return in.h.gate.pressure()
+	case !in.h.gate.HasRoom(min(max(in.r.ContentLength, 1), in.h.cfg.MaxMessageBytes)):
+		return in.h.gate.Pressure()
 	}
 	return nil
 }
@@ -281,11 +282,11 @@ func (in *intake) keep(ctx context.Context) (proxy.Receipt, error) {
 	}
 	slices.SortFunc(in.traces, func(a, b proxy.TraceID) int { return slices.Compare(a[:], b[:]) })
 	in.traces = slices.Compact(in.traces)
-	payload := getBuffer(int(size))
+	payload := inflight.GetBuffer(int(size))
 	for i := range in.ops {
 		payload = runs.Append(payload, &in.ops[i])
 	}
-	defer putBuffer(payload)
+	defer inflight.PutBuffer(payload)
 	if int64(len(payload)) > in.h.cfg.MaxMessageBytes {
 		return proxy.Receipt{}, tooLarge("the request takes %d bytes to keep, large attachments aside, and %d are allowed; send smaller batches", len(payload), in.h.cfg.MaxMessageBytes)
 	}
@@ -306,25 +307,6 @@ func (in *intake) keep(ctx context.Context) (proxy.Receipt, error) {
 	}
 	in.h.known.add(in.caller, in.learned)
 	return receipt, nil
-}
-
-// buffers holds payloads of up to maxRetainedBuffer bytes.
-var buffers sync.Pool
-
-// getBuffer returns an empty buffer with a capacity of at least size.
-func getBuffer(size int) []byte {
-	if size <= maxRetainedBuffer {
-		if b, ok := buffers.Get().(*[]byte); ok && cap(*b) >= size {
-			return (*b)[:0]
-		}
-	}
-	return make([]byte, 0, size)
-}
-
-func putBuffer(b []byte) {
-	if cap(b) >= 1<<10 && cap(b) <= maxRetainedBuffer {
-		buffers.Put(&b)
-	}
 }
 
 // wireReader reads a body as it comes. It counts, remembers why reading ended,

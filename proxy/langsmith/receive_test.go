@@ -109,10 +109,11 @@ func TestMillionsOfPartsCostNoMemory(t *testing.T) { //nolint:paralleltest // it
 func TestMemoryIsRefusedBeforeItIsUsed(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, Config{MaxMessageBytes: 1 << 20, MaxOperations: 10})
-	if !s.gate.acquire(s.gate.limit) {
+	all := s.cfg.MaxInflightBytes
+	if !s.gate.Acquire(all) {
 		t.Fatal("the gate is not empty")
 	}
-	defer s.gate.release(s.gate.limit)
+	defer s.gate.Release(all)
 	w := s.sendParts(t, jsonPart("post."+idText(1), runObject(1)))
 	if w.Code != 503 || w.Header().Get("Retry-After") != "1" {
 		t.Errorf("status %d: %s", w.Code, w.Body)

@@ -26,15 +26,10 @@ const (
 	reasonEncoding       = "encoding"
 	reasonMethod         = "method"
 	reasonPath           = "path"
-	reasonMemory         = "memory"
 	reasonSlow           = "slow_sender"
 	reasonCanceled       = "canceled"
 	reasonInternal       = "internal"
 )
-
-// retryAfterMemory is the wait named when too much is in flight: that much is
-// answered within a commit or two.
-const retryAfterMemory = time.Second
 
 // maxMessageRunes bounds an error text on the wire.
 const maxMessageRunes = 1024

@@ -48,7 +48,7 @@ func TestGRPCSenderThatStallsIsCutOff(t *testing.T) {
 	if n := len(sink.exports()); n != 0 {
 		t.Errorf("the sink was given %d exports", n)
 	}
-	if used := h.gate.used.Load(); used != 0 {
+	if used := h.gate.Used(); used != 0 {
 		t.Errorf("%d bytes are still counted as in flight", used)
 	}
 }

@@ -36,16 +36,11 @@ const (
 	reasonMediaType      = "media_type"
 	reasonMethod         = "method"
 	reasonPath           = "path"
-	reasonMemory         = "memory"
 	reasonSlow           = "slow_sender"
 	reasonCanceled       = "canceled"
 	reasonDeadline       = "deadline"
 	reasonInternal       = "internal"
 )
-
-// retryAfterMemory is the wait named when too much is in flight: that much is
-// answered within a commit or two.
-const retryAfterMemory = time.Second
 
 // maxMessageRunes bounds an error text on the wire; gRPC puts it in a trailer.
 const maxMessageRunes = 1024
