@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"weir/proxy"
+	"weir/proxy/runs"
 )
 
 func TestMultipartBecomesOperations(t *testing.T) {
@@ -224,6 +225,46 @@ func TestWhatWasSpooledIsDiscardedOnEveryError(t *testing.T) {
 		if w.Code != tc.status || s.spooler.left() != 0 || len(s.spooler.sizes) != tc.spooled {
 			t.Errorf("%s: status %d: %s; %d of %d blobs left", name, w.Code, w.Body, s.spooler.left(), len(s.spooler.sizes))
 		}
+	}
+}
+
+func TestTheSDKsLargestBatchesPass(t *testing.T) {
+	t.Parallel()
+	text := `{"x":"` + strings.Repeat("x", 256<<10) + `"}`
+	var parts, list []string
+	for n := 1; n <= 96; n++ { // 24 MiB, JavaScript's limit
+		parts = append(parts, jsonPart("post."+idText(n), runObject(n)), jsonPart("post."+idText(n)+".inputs", text))
+		list = append(list, strings.Replace(runObject(n), "{", `{"inputs":`+text+",", 1))
+	}
+	for path, body := range map[string]string{
+		"/runs/multipart": form(parts...),
+		"/runs/batch":     `{"post":[` + strings.Join(list, ",") + `]}`,
+	} {
+		s := newStage(t, Config{})
+		w := s.send(t, http.MethodPost, path, map[string]string{"Content-Type": formType}, strings.NewReader(body))
+		if w.Code != http.StatusAccepted {
+			t.Errorf("%s: status %d: %s", path, w.Code, w.Body)
+			continue
+		}
+		if e := s.sink.only(t); e.Items != 96 || string(e.ops[95].Fields[runs.Inputs]) != text {
+			t.Errorf("%s: %d operations arrived", path, e.Items)
+		}
+	}
+}
+
+func TestSmallAttachmentsGoToDiskBeforeTheyFillMemory(t *testing.T) {
+	t.Parallel()
+	parts := []string{jsonPart("post."+idText(1), runObject(1))}
+	for n := range 60 {
+		parts = append(parts, filePart(fmt.Sprintf("attachment.%s.a%d", idText(1), n), "x/y", strings.Repeat("x", 900<<10)))
+	}
+	s := newStage(t, Config{})
+	if w := s.sendParts(t, parts...); w.Code != http.StatusAccepted {
+		t.Fatalf("status %d: %s", w.Code, w.Body)
+	}
+	e := s.sink.only(t)
+	if e.Items != 61 || len(e.Blobs) < 40 || int64(len(e.Payload)) > s.cfg.MaxMessageBytes {
+		t.Errorf("%d operations with %d blobs, %d bytes", e.Items, len(e.Blobs), len(e.Payload))
 	}
 }
 
