@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"math/rand/v2"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -53,7 +54,7 @@ func TestParseChaosSaysWhatIsWrong(t *testing.T) {
 			t.Errorf("ParseChaos(%q) = %v, want %s", spec, err, want)
 		}
 	}
-	if c, err := ParseChaos(""); err != nil || c.roll(nil, route(tracesPath)) != nil {
+	if c, err := ParseChaos(""); err != nil || c.roll(nil, route(http.MethodPost, tracesPath)) != nil {
 		t.Errorf("ParseChaos of nothing = %v, %v", c, err)
 	}
 }
@@ -68,7 +69,7 @@ func TestChaosIsRepeatableAndKeepsItsShares(t *testing.T) {
 		p, seen := newFaultPlan(seed, c), map[string]int{}
 		for range n {
 			name := "none"
-			if f := p.next(route(tracesPath)); f != nil {
+			if f := p.next(route(http.MethodPost, tracesPath)); f != nil {
 				name = f.label()
 			}
 			seen[name]++
@@ -87,7 +88,7 @@ func TestChaosIsRepeatableAndKeepsItsShares(t *testing.T) {
 			t.Errorf("%s struck %.3f of the requests, want about %.1f", name, got, share)
 		}
 	}
-	if f := c.roll(rand.New(rand.NewPCG(1, 1)), route("/info")); f != nil {
+	if f := c.roll(rand.New(rand.NewPCG(1, 1)), route(http.MethodGet, "/info")); f != nil {
 		t.Errorf("chaos strikes /info: %v", f)
 	}
 }

@@ -16,6 +16,9 @@ const (
 	DefaultMaxRawBytes = 100 << 20
 	// DefaultRetainBytes is how much received payload is kept for Spans.
 	DefaultRetainBytes = 256 << 20
+	// DefaultTraceRuns is how many runs a trace may have (LangSmith docs:
+	// observability concepts).
+	DefaultTraceRuns = 25_000
 	// DefaultTenant is the workspace of a key that names none.
 	DefaultTenant = "00000000-0000-4000-8000-000000000001"
 )
@@ -41,8 +44,9 @@ type Config struct {
 	// Keep is how much is remembered of what arrives.
 	Keep Keep
 	// RetainBytes bounds the payload bytes kept under KeepSpans; beyond it the
-	// oldest requests are forgotten and counted in Stats.Forgotten. 0 means
-	// DefaultRetainBytes, a negative value none.
+	// oldest requests are forgotten and counted in Stats.Forgotten. Runs with
+	// their attachments and feedback have a second bound of the same size. 0
+	// means DefaultRetainBytes, a negative value none.
 	RetainBytes int64
 
 	// MaxBodyBytes bounds a request body as sent; beyond it the answer is
@@ -50,6 +54,14 @@ type Config struct {
 	MaxBodyBytes int64
 	// MaxRawBytes bounds a body after decompression. 0 means DefaultMaxRawBytes.
 	MaxRawBytes int64
+
+	// MaxAttachmentBytes bounds one attachment; beyond it the whole request is
+	// answered 413. The service's own bound is not published. 0 means none but
+	// that of the body.
+	MaxAttachmentBytes int64
+	// MaxTraceRuns is how many runs a trace may have; further ones are
+	// answered 400. 0 means DefaultTraceRuns.
+	MaxTraceRuns int
 
 	// Now is the clock behind arrival times, the Date header and the
 	// start-time window; nil is time.Now.
@@ -97,7 +109,8 @@ const (
 	// KeepSpans keeps payloads (bounded by RetainBytes) and every id.
 	KeepSpans Keep = iota
 	// KeepIDs keeps ids, so that traces and duplicates are still counted, and
-	// no payload. It costs about 60 bytes of memory per distinct span.
+	// no payload. It costs about 60 bytes of memory per distinct span and 500
+	// per run.
 	KeepIDs
 	// KeepCounts keeps running totals alone and looks no deeper into a payload
 	// than it must to count its spans. Meant as the far end of a benchmark.
@@ -134,6 +147,22 @@ type Switches struct {
 	// OTLPBarePath also takes OTLP at /otel, where the Python SDK's
 	// OpenTelemetry mode sends it (LangSmith SDK: _otel_client.py).
 	OTLPBarePath bool `json:"otlp_bare_path"`
+
+	// RunsZstd is what becomes of zstd-compressed run operations.
+	RunsZstd Treatment `json:"runs_zstd"`
+	// RunsWindow is whether a run whose start_time is more than 24 hours from
+	// now fails its whole request. The service refuses it; with which status
+	// is not known (LangSmith data migration tool, PR 152).
+	RunsWindow Window `json:"runs_window"`
+	// RunsDuplicate is what becomes of a request of which some operations were
+	// received before. It is answered 409 either way.
+	RunsDuplicate Duplicate `json:"runs_duplicate"`
+	// RunsMax is how many posts and patches a request may have; more are
+	// answered 422. /info asks for at most 100; what the service does with
+	// more is not known. 0 is no limit.
+	RunsMax int `json:"runs_max"`
+	// FeedbackOrder is whether feedback may come before its run.
+	FeedbackOrder FeedbackOrder `json:"feedback_order"`
 }
 
 // Treatment is what becomes of a body in a given encoding or format.
@@ -235,6 +264,55 @@ func (p *ProjectSource) UnmarshalText(text []byte) error {
 	return parseEnum("project source", projectNames, text, p)
 }
 
+// Duplicate is what becomes of a request with operations received before.
+type Duplicate uint8
+
+// The possibilities of a duplicate.
+const (
+	// DuplicatePartial keeps the operations that are new.
+	DuplicatePartial Duplicate = iota
+	// DuplicateWhole keeps none.
+	DuplicateWhole
+)
+
+var duplicateNames = []string{"partial", "whole"}
+
+// String returns the name that UnmarshalText takes.
+func (d Duplicate) String() string { return enumName(duplicateNames, d) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (d Duplicate) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText takes partial or whole.
+func (d *Duplicate) UnmarshalText(text []byte) error {
+	return parseEnum("duplicate", duplicateNames, text, d)
+}
+
+// FeedbackOrder is whether feedback sent by itself may come before its run.
+type FeedbackOrder uint8
+
+// The orders of feedback and run.
+const (
+	// FeedbackFree takes feedback at any time.
+	FeedbackFree FeedbackOrder = iota
+	// FeedbackRunFirst answers 404 to POST /feedback for a run that has not
+	// arrived, which the SDKs retry (LangSmith SDK: client.py).
+	FeedbackRunFirst
+)
+
+var feedbackNames = []string{"free", "run_first"}
+
+// String returns the name that UnmarshalText takes.
+func (o FeedbackOrder) String() string { return enumName(feedbackNames, o) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (o FeedbackOrder) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// UnmarshalText takes free or run_first.
+func (o *FeedbackOrder) UnmarshalText(text []byte) error {
+	return parseEnum("feedback order", feedbackNames, text, o)
+}
+
 // enumName names a value, or says that it is none of the known ones.
 func enumName[E ~uint8](names []string, v E) string {
 	if int(v) < len(names) {
@@ -261,6 +339,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.MaxRawBytes <= 0 {
 		c.MaxRawBytes = DefaultMaxRawBytes
+	}
+	if c.MaxTraceRuns <= 0 {
+		c.MaxTraceRuns = DefaultTraceRuns
 	}
 	if c.RetainBytes == 0 {
 		c.RetainBytes = DefaultRetainBytes

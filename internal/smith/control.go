@@ -31,12 +31,18 @@ const (
 const controlHelp = `GET    stats                          what has arrived and how it was answered
 GET    spans?limit=100                the most recent spans, oldest first, as OTLP/JSON
 GET    ids                            every span id: TRACE/SPAN TIMES, a line each, sorted
-GET    wait?spans=N&timeout=30s       returns once N spans have arrived; requests=N likewise
+GET    runs?limit=N                   runs in order of arrival, an update laid over its create, values as sent
+GET    feedback?limit=N               feedback, as it is now
+GET    operations?limit=N             posts, patches, feedback and attachments in the order they were taken
+GET    wait?spans=N&timeout=30s       returns once N spans have arrived; runs=N and requests=N likewise
 GET    faults                         what is left of the script, and what may be in it
 POST   faults                         {"script":[FAULT...],"standing":FAULT or null,"chaos":"429=0.2"}
 DELETE faults                         ends all faults and releases what hangs
 POST   release                        releases what hangs
-GET    switches, POST switches        what nobody could verify about the service
+GET    switches, POST switches        what nobody could verify about the service:
+       otlp_zstd, otlp_json, runs_zstd taken|415|lost; otlp_malformed 400|lost; otlp_window, runs_window off|400|422;
+       otlp_project header|attribute; otlp_bare_path true|false; runs_duplicate partial|whole;
+       runs_max N, 0 for no limit; feedback_order free|run_first
 POST   keys                           {"KEY":{"tenant":"UUID","org_scoped":true} or null to revoke}
 POST   reset                          forgets what has arrived
 FAULT is {"use":"monthly_quota"} or any of name, match, count (-1: forever), stage, latency, hang, reset,
@@ -45,19 +51,22 @@ status, header, retry_after, body, body_bytes, bytes_per_second; the latter over
 
 // controls are the calls of the control API.
 var controls = map[string]func(*Server, http.ResponseWriter, *http.Request) error{
-	"GET ":          (*Server).controlIndex,
-	"GET stats":     (*Server).controlStats,
-	"GET spans":     (*Server).controlSpans,
-	"GET ids":       (*Server).controlIDs,
-	"GET wait":      (*Server).controlWait,
-	"GET faults":    (*Server).controlGetFaults,
-	"POST faults":   (*Server).controlSetFaults,
-	"DELETE faults": (*Server).controlClearFaults,
-	"POST release":  (*Server).controlRelease,
-	"GET switches":  (*Server).controlGetSwitches,
-	"POST switches": (*Server).controlSetSwitches,
-	"POST keys":     (*Server).controlSetKeys,
-	"POST reset":    (*Server).controlReset,
+	"GET ":           (*Server).controlIndex,
+	"GET stats":      (*Server).controlStats,
+	"GET spans":      (*Server).controlSpans,
+	"GET ids":        (*Server).controlIDs,
+	"GET runs":       (*Server).controlRuns,
+	"GET feedback":   (*Server).controlFeedback,
+	"GET operations": (*Server).controlOperations,
+	"GET wait":       (*Server).controlWait,
+	"GET faults":     (*Server).controlGetFaults,
+	"POST faults":    (*Server).controlSetFaults,
+	"DELETE faults":  (*Server).controlClearFaults,
+	"POST release":   (*Server).controlRelease,
+	"GET switches":   (*Server).controlGetSwitches,
+	"POST switches":  (*Server).controlSetSwitches,
+	"POST keys":      (*Server).controlSetKeys,
+	"POST reset":     (*Server).controlReset,
 }
 
 // controlError is an error with the status that tells it.
@@ -182,13 +191,17 @@ func (s *Server) controlWait(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	runs, err := queryBounded(r, "runs", 0, most)
+	if err != nil {
+		return err
+	}
 	requests, err := queryBounded(r, "requests", 0, most)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
-	if err := errors.Join(s.WaitSpans(ctx, spans), s.WaitRequests(ctx, requests)); err != nil {
+	if err := errors.Join(s.WaitSpans(ctx, spans), s.WaitRuns(ctx, runs), s.WaitRequests(ctx, requests)); err != nil {
 		return &controlError{http.StatusRequestTimeout, strings.ReplaceAll(err.Error(), "\n", "; ")}
 	}
 	return s.controlStats(w, r)

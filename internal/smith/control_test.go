@@ -55,7 +55,8 @@ func TestControlShowsStatsWithoutKeys(t *testing.T) {
 	want := `{"requests":2,"answers":{"200":2},"faults":{},"taken":` + tally +
 		`,"lost":{"requests":0,"spans":0,"wire_bytes":0,"raw_bytes":0},"distinct_spans":1,"duplicates":1,"traces":1,"forgotten":0,` +
 		`"by_key":{"lsv2_…A1":` + tally + `},"by_workspace":{"` + tenantA + `":` + tally + `},"by_encoding":{"identity":` + tally +
-		`},"by_project":{"chat":1,"default":1}}` + "\n"
+		`},"by_project":{"chat":1,"default":1},"runs":{"posts":0,"patches":0,"feedback":0,"attachments":0,"attachment_bytes":0,` +
+		`"distinct":0,"distinct_feedback":0,"duplicates":{},"conflicts":0,"forgotten":0,"log_dropped":0,"by_path":{}}}` + "\n"
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("stats (-want +got):\n%s", diff)
 	}
@@ -229,9 +230,14 @@ func TestControlReleasesHangs(t *testing.T) {
 func TestControlSetsSwitchesAndKeys(t *testing.T) {
 	s, c := start(t, Config{Control: true})
 	c.post("switches", `{"otlp_zstd":"lost","otlp_window":"422"}`)
-	c.post("switches", `{"otlp_json":"415","otlp_malformed":"lost","otlp_project":"attribute","otlp_bare_path":true}`).want(t, 200,
-		`{"otlp_zstd":"lost","otlp_json":"415","otlp_malformed":"lost","otlp_window":"422","otlp_project":"attribute","otlp_bare_path":true}`+"\n")
-	want := Switches{Lost, Unsupported, MalformedLost, Window422, AttributeFirst, true}
+	c.post("switches", `{"otlp_json":"415","otlp_malformed":"lost","otlp_project":"attribute","otlp_bare_path":true,
+		"runs_zstd":"415","runs_window":"400","runs_duplicate":"whole","runs_max":7,"feedback_order":"run_first"}`).want(t, 200,
+		`{"otlp_zstd":"lost","otlp_json":"415","otlp_malformed":"lost","otlp_window":"422","otlp_project":"attribute","otlp_bare_path":true,`+
+			`"runs_zstd":"415","runs_window":"400","runs_duplicate":"whole","runs_max":7,"feedback_order":"run_first"}`+"\n")
+	want := Switches{
+		Lost, Unsupported, MalformedLost, Window422, AttributeFirst, true,
+		Unsupported, Window400, DuplicateWhole, 7, FeedbackRunFirst,
+	}
 	if got := s.currentSwitches(); got != want {
 		t.Errorf("switches = %+v, want %+v", got, want)
 	}

@@ -24,15 +24,17 @@ type Request struct {
 	Key       APIKey
 	Workspace string // where the data landed: X-Tenant-Id, or the key's own
 	Project   string // Langsmith-Project header, as it came
+	Method    string // of run operations
 	Path      string
 	UserAgent string
 
-	ContentType string // application/x-protobuf or application/json
+	ContentType string // of OTLP application/x-protobuf or application/json
 	Encoding    string // Content-Encoding: identity, gzip or zstd
 
-	Spans     int
-	WireBytes int64 // body as sent
-	RawBytes  int64 // protobuf, uncompressed
+	Spans      int
+	Operations int   // run operations
+	WireBytes  int64 // body as sent
+	RawBytes   int64 // uncompressed; of OTLP as protobuf
 	// Payload is the ExportTraceServiceRequest in protobuf, byte by byte as it
 	// came unless it came as JSON. Kept under KeepSpans only.
 	Payload []byte

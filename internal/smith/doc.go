@@ -2,18 +2,23 @@
 // to the real service that a client cannot tell them apart by what it needs,
 // and scriptable where the real one only fails by accident.
 //
-// It answers the paths a forwarder uses: POST /otel/v1/traces, GET /info,
-// GET /sessions and GET /workspaces/current/usage_limits, each also below /api
-// and /api/v1. Keys, workspaces, compression and the literal error bodies
-// follow LangSmith's documentation, its SDKs' sources and bodies that people
-// have published. Whatever nobody could check against the live service is a
-// field of [Switches], so that a test can run under each possibility; answers
-// that are a guess say so where they are defined.
+// It takes traces as OTLP (POST /otel/v1/traces) and as run operations (POST
+// /runs/multipart, /runs/batch and /runs, PATCH /runs/{id}, and /feedback), and
+// answers the reads and the creation of projects, datasets and examples without
+// which the SDKs run no evaluation; each path also below /api and /api/v1.
+// [Server.Runs] has what became of the operations, values as they were sent.
+//
+// Keys, workspaces, compression and the literal error bodies follow LangSmith's
+// documentation, its SDKs' sources and bodies that people have published.
+// Whatever nobody could check against the live service is a field of
+// [Switches], so that a test can run under each possibility; answers that are a
+// guess say so where they are defined.
 //
 // Three differences are deliberate. What is taken is visible at once, where the
 // service answers first and processes later. Ids that the service may quietly
 // tolerate (a wrong length, all zero) are refused as malformed, because a
-// forwarder that sends them has a bug. And nothing is ever billed.
+// forwarder that sends them has a bug; so are run fields whose run does not come
+// with them. And nothing is ever billed.
 //
 // A [Server] is an http.Handler for httptest, or serves a listener itself:
 //

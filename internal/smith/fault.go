@@ -12,7 +12,8 @@ import (
 // Forever as a Fault's Count lets it fire for every request that it matches.
 const Forever = -1
 
-// MatchIngest as a Fault's Match limits it to the paths that take traces.
+// MatchIngest as a Fault's Match limits it to the calls that take traces: OTLP,
+// run operations and feedback.
 const MatchIngest = "ingest"
 
 // Stage is how far a request gets before its fault strikes.
@@ -100,7 +101,7 @@ func (f *Fault) matches(e endpoint) bool {
 	case MatchIngest:
 		return e.ingest
 	default:
-		want := route(clean(f.Match)).path
+		want := below(clean(f.Match))
 		return want == "/" || e.path == want || strings.HasPrefix(e.path, want+"/")
 	}
 }

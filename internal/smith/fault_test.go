@@ -66,7 +66,7 @@ func TestMatchLimitsAFault(t *testing.T) {
 		{"/workspaces", "/api/v1/workspaces/current/usage_limits", true},
 	}
 	for _, tt := range tests {
-		if got := (&Fault{Match: tt.match}).matches(route(clean(tt.path))); got != tt.want {
+		if got := (&Fault{Match: tt.match}).matches(route(http.MethodPost, clean(tt.path))); got != tt.want {
 			t.Errorf("match %q of %s = %t, want %t", tt.match, tt.path, got, tt.want)
 		}
 	}

@@ -24,25 +24,45 @@ const (
 	maxErrorText = 80
 )
 
-// Print writes a line for every span that a subscription delivers, until it is
-// closed or a write fails: time of arrival, project, trace, name indented below
-// its parent, run type, duration, tokens and error. Spans are ordered by start
-// within their request. Text that came from outside cannot move the cursor or
-// change colours.
+// Print writes a line for every span and run that a subscription delivers,
+// until it is closed or a write fails: time of arrival, project, trace, name
+// indented below its parent, run type, duration, tokens and error. Spans and
+// runs are ordered by start within their request; a run has its line when it
+// has ended. Text that came from outside cannot move the cursor or change
+// colours.
 func Print(w io.Writer, sub *Subscription) error {
-	for batch := range sub.C {
-		for _, line := range lines(batch) {
-			if _, err := io.WriteString(w, line); err != nil {
-				return err
+	spans, runs := sub.C, sub.Runs
+	for spans != nil || runs != nil {
+		var out []string
+		select {
+		case batch, open := <-spans:
+			if !open {
+				spans = nil
+				continue
 			}
+			out = missing(lines(batch), sub.Missed(), "spans")
+		case batch, open := <-runs:
+			if !open {
+				runs = nil
+				continue
+			}
+			out = missing(runLines(batch), sub.MissedRuns(), "runs")
 		}
-		if n := sub.Missed(); n > 0 {
-			if _, err := fmt.Fprintf(w, "(%d more spans arrived faster than they could be shown)\n", n); err != nil {
+		for _, line := range out {
+			if _, err := io.WriteString(w, line); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// missing adds a line about what could not be shown, unless that is nothing.
+func missing(lines []string, n int64, what string) []string {
+	if n == 0 {
+		return lines
+	}
+	return append(lines, fmt.Sprintf("(%d more %s arrived faster than they could be shown)\n", n, what))
 }
 
 // lines lays out the spans of one request.
@@ -88,21 +108,40 @@ func line(s *Span, depth int) string {
 	if v := s.Attribute("langsmith.trace.name").GetStringValue(); v != "" {
 		name = v
 	}
-	columns := []string{
-		s.Time.Format("15:04:05.000"),
-		pad(clip(s.Project, projectWidth), projectWidth),
-		s.Trace.String()[:8],
-		pad(clip(strings.Repeat("  ", depth)+name, nameWidth), nameWidth),
-		pad(clip(runType(s), runTypeWidth), runTypeWidth),
-		fmt.Sprintf("%8s", duration(s.OTLP)),
+	return columns{
+		at: s.Time, project: s.Project, trace: s.Trace.String(), depth: depth, name: name, kind: runType(s),
+		duration: duration(s.OTLP), tokens: tokens(s), failure: failure(s),
+	}.line()
+}
+
+// columns are what a line shows.
+type columns struct {
+	at               time.Time
+	project          string
+	trace            string
+	depth            int
+	name, kind       string
+	duration, tokens string
+	failure          string // empty: none
+}
+
+// line lays out the columns.
+func (c columns) line() string {
+	out := []string{
+		c.at.Format("15:04:05.000"),
+		pad(clip(c.project, projectWidth), projectWidth),
+		c.trace[:8],
+		pad(clip(strings.Repeat("  ", c.depth)+c.name, nameWidth), nameWidth),
+		pad(clip(c.kind, runTypeWidth), runTypeWidth),
+		fmt.Sprintf("%8s", c.duration),
 	}
-	if t := tokens(s); t != "" {
-		columns = append(columns, t)
+	if c.tokens != "" {
+		out = append(out, c.tokens)
 	}
-	if e := failure(s); e != "" {
-		columns = append(columns, "ERROR "+clip(e, maxErrorText))
+	if c.failure != "" {
+		out = append(out, "ERROR "+clip(c.failure, maxErrorText))
 	}
-	return strings.TrimRight(strings.Join(columns, "  "), " ") + "\n"
+	return strings.TrimRight(strings.Join(out, "  "), " ") + "\n"
 }
 
 // runType is the kind of run LangSmith makes of a span (LangSmith docs:
@@ -178,7 +217,12 @@ func duration(sp *tracepb.Span) string {
 	if end < start || start == 0 {
 		return "-"
 	}
-	switch d := time.Duration(end - start); {
+	return short(time.Duration(end - start))
+}
+
+// short writes a duration to three digits.
+func short(d time.Duration) string {
+	switch {
 	case d < time.Millisecond:
 		return fmt.Sprintf("%dµs", d.Microseconds())
 	case d < time.Second:

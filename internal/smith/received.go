@@ -106,26 +106,34 @@ func (s *Server) Reset() {
 	s.store.clearLocked()
 }
 
-// Subscription delivers spans as they arrive. Close it when done.
+// Subscription delivers spans and runs as they arrive. Close it when done.
 type Subscription struct {
 	// C delivers the spans of one request at a time; it is closed by Close of
 	// the subscription or of the server.
 	C <-chan []Span
+	// Runs delivers the runs that one request created or updated, as they are
+	// after it; without their members where Config.Keep keeps none, and not at
+	// all under KeepCounts. It is closed when C is.
+	Runs <-chan []Run
 
-	store  *store
-	spans  chan []Span
-	missed int64 // covered by store.mu
+	store      *store
+	spans      chan []Span
+	runs       chan []Run
+	missed     int64 // covered by store.mu
+	missedRuns int64 // covered by store.mu
 }
 
 // Subscribe delivers what arrives from now on. The server never waits for a
 // subscriber: with more than buffer requests undelivered, spans are missed.
 func (s *Server) Subscribe(buffer int) *Subscription {
 	ch := make(chan []Span, max(1, buffer))
-	sub := &Subscription{C: ch, store: s.store, spans: ch}
+	runs := make(chan []Run, max(1, buffer))
+	sub := &Subscription{C: ch, Runs: runs, store: s.store, spans: ch, runs: runs}
 	s.store.mu.Lock()
 	defer s.store.mu.Unlock()
 	if s.store.closed {
 		close(ch)
+		close(runs)
 		return sub
 	}
 	s.store.subs[sub] = struct{}{}
@@ -142,7 +150,16 @@ func (sub *Subscription) Missed() int64 {
 	return n
 }
 
-// Close ends the subscription and closes C. It may be called more than once.
+// MissedRuns is Missed for runs.
+func (sub *Subscription) MissedRuns() int64 {
+	sub.store.mu.Lock()
+	defer sub.store.mu.Unlock()
+	n := sub.missedRuns
+	sub.missedRuns = 0
+	return n
+}
+
+// Close ends the subscription and closes its channels. It may be called more than once.
 func (sub *Subscription) Close() {
 	sub.store.mu.Lock()
 	defer sub.store.mu.Unlock()
@@ -154,5 +171,26 @@ func (st *store) endLocked(sub *Subscription) {
 	if _, ok := st.subs[sub]; ok {
 		delete(st.subs, sub)
 		close(sub.spans)
+		close(sub.runs)
+	}
+}
+
+// publishRunsLocked hands runs to the subscriptions.
+func (st *store) publishRunsLocked(touched []*runState) {
+	if len(st.subs) == 0 || len(touched) == 0 {
+		return
+	}
+	views := make([]Run, 0, len(touched))
+	for _, r := range touched {
+		if r.seq > 0 {
+			views = append(views, r.view())
+		}
+	}
+	for sub := range st.subs {
+		select {
+		case sub.runs <- views:
+		default:
+			sub.missedRuns += int64(len(views))
+		}
 	}
 }

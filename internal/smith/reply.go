@@ -41,6 +41,9 @@ const (
 	bodyUserLimit      = `{"error":"usage limit monthly_longlived_traces of 5000 exceeded"}` + "\n"
 	bodyThrottled      = `{"detail":"Too many requests"}`
 	bodyNotFound       = `{"detail":"Not Found"}`
+	bodyRunNotFound    = `{"detail":"Run not found"}`
+	bodyConflictGo     = `{"error":"Conflict: payload already received: payloads already received"}` + "\n"
+	bodyConflictPython = `{"detail":"Payloads already received"}`
 
 	// The sentence of both is published; which service pairs it with the code
 	// word as "error" and "message" is read from the SDKs' handling of it.
@@ -77,11 +80,9 @@ func page(status int, html string) reply {
 // failure words an error the way the family's service does.
 func (f family) failure(status int, text string) reply {
 	if f == familyPython {
-		body, _ := json.Marshal(map[string]string{"detail": text})
-		return literal(status, string(body))
+		return literal(status, string(appendJSON(nil, map[string]string{"detail": text})))
 	}
-	body, _ := json.Marshal(map[string]string{"error": text})
-	return literal(status, string(body)+"\n")
+	return literal(status, string(appendJSON(nil, map[string]string{"error": text}))+"\n")
 }
 
 // jsonReply answers 200 with v.

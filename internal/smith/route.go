@@ -6,39 +6,30 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 )
 
-// endpoint is one path of the service.
+// endpoint is one call of the service.
 type endpoint struct {
-	path   string // below the prefix, as faults match it
+	pattern string // below the prefix; {id} stands for one element
+	path    string // as asked for, below the prefix, as faults match it
+	id      string // what {id} stood for
+	allow   string // the methods that the path has, where it lacks the one asked for
+
 	method string
 	family family
 	open   bool // needs no key
 	ingest bool // takes traces
+	write  bool // changes something else
 	bare   bool // exists only under Switches.OTLPBarePath
 	handle func(*Server, *request, caller) reply
 }
 
-// endpoints are the paths that exist (LangSmith helm chart and SDK sources).
-var endpoints = []endpoint{
-	{path: "/otel/v1/traces", method: http.MethodPost, ingest: true, handle: (*Server).otlp},
-	{path: "/otel", method: http.MethodPost, ingest: true, bare: true, handle: (*Server).otlp},
-	{path: "/info", method: http.MethodGet, open: true, handle: (*Server).info},
-	{path: "/sessions", method: http.MethodGet, family: familyPython, handle: (*Server).sessions},
-	{
-		path: "/workspaces/current/usage_limits", method: http.MethodGet, family: familyPython,
-		handle: (*Server).usageLimits,
-	},
-}
-
 // goRoots are the first path elements that LangSmith's Go service owns
 // (LangSmith helm chart: frontend config map). All else is the Python one's.
-var goRoots = []string{"/otel", "/runs", "/info"}
+var goRoots = []string{"/otel", "/runs", "/info", "/platform"}
 
-// route finds the endpoint of a cleaned path. Where there is none the result
-// still has the path and the family that answers 404.
-func route(path string) endpoint {
+// below takes the prefix off a cleaned path.
+func below(path string) string {
 	for _, prefix := range []string{"/api/v1", "/api"} {
 		// Once only: a doubled /api/v1 is a 404 at the service, too.
 		if rest, ok := strings.CutPrefix(path, prefix); ok && strings.HasPrefix(rest, "/") {
@@ -46,18 +37,60 @@ func route(path string) endpoint {
 			break
 		}
 	}
+	// Behind /api/v1 this one is not versioned again.
+	if rest, ok := strings.CutPrefix(path, "/v1/platform/"); ok {
+		return "/platform/" + rest
+	}
+	return path
+}
+
+// route finds the endpoint of a cleaned path. Where there is none the result
+// still has the path and the family that answers 404, or the methods that 405
+// names.
+func route(method, path string) endpoint {
+	path = below(path)
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	var other endpoint
+	var allow []string
 	for _, e := range endpoints {
-		if e.path == path {
+		id, ok := e.match(path)
+		if !ok || len(allow) > 0 && id != "" && other.id == "" {
+			continue // a fixed path is no id
+		}
+		e.path, e.id = path, id
+		if e.method == method {
 			return e
 		}
+		other = e
+		allow = append(allow, e.method)
 	}
-	e := endpoint{path: path, family: familyPython}
+	if len(allow) > 0 {
+		other.allow = strings.Join(allow, ", ")
+		return other
+	}
+	e := endpoint{pattern: path, path: path, family: familyPython}
 	for _, root := range goRoots {
 		if path == root || strings.HasPrefix(path, root+"/") {
 			e.family = familyGo
 		}
 	}
 	return e
+}
+
+// match reports whether a path is e's, and what its {id} stands for.
+func (e *endpoint) match(path string) (id string, ok bool) {
+	before, after, ok := strings.Cut(e.pattern, "{id}")
+	if !ok {
+		return "", path == e.pattern
+	}
+	id, ok = strings.CutPrefix(path, before)
+	if !ok {
+		return "", false
+	}
+	id, ok = strings.CutSuffix(id, after)
+	return id, ok && id != "" && !strings.Contains(id, "/")
 }
 
 // clean removes doubled and trailing slashes, which the service's front end
@@ -95,44 +128,11 @@ func (s *Server) info(*request, caller) reply {
 			"size_limit_bytes":          20 << 20,
 		},
 		"instance_flags": map[string]any{
-			"zstd_compression_enabled": true,
-			"gzip_body_enabled":        true,
+			"zstd_compression_enabled":           true,
+			"gzip_body_enabled":                  true,
+			"dataset_examples_multipart_enabled": true, // else the JS SDK uploads none
 		},
 	})
-}
-
-// sessions answers GET /sessions, which the SDKs read with limit=1 to learn
-// the tenant of their key (LangSmith SDK: client.py). Every workspace has a
-// project named default.
-func (s *Server) sessions(r *request, from caller) reply {
-	limit, ok := queryInt(r, "limit", 100)
-	if !ok || limit < 1 || limit > 100 {
-		return familyPython.failure(http.StatusUnprocessableEntity, "limit must be between 1 and 100")
-	}
-	offset, ok := queryInt(r, "offset", 0)
-	if !ok || offset < 0 {
-		return familyPython.failure(http.StatusUnprocessableEntity, "offset must not be negative")
-	}
-	type session struct {
-		ID        string    `json:"id"`
-		TenantID  string    `json:"tenant_id"`
-		Name      string    `json:"name"`
-		StartTime time.Time `json:"start_time"`
-	}
-	list := []session{}
-	for i, name := range s.store.projectsOf(from.tenant) {
-		if i < offset {
-			continue
-		}
-		if len(list) == limit {
-			break
-		}
-		list = append(list, session{
-			ID: projectID(from.tenant, name), TenantID: from.tenant, Name: name,
-			StartTime: time.Unix(0, 0).UTC(),
-		})
-	}
-	return jsonReply(list)
 }
 
 // usageLimits answers GET /workspaces/current/usage_limits: nothing is refused

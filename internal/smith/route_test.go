@@ -23,7 +23,7 @@ func TestPathsAreTakenWithEveryPrefixAndSpareSlashes(t *testing.T) {
 		{path: "/otel", status: 404, body: notFoundGo},
 		{path: "/otel/", status: 404, body: notFoundGo},
 		{path: "/otel/v1/metrics", status: 404, body: notFoundGo},
-		{path: "/runs/batch", status: 404, body: notFoundGo},
+		{path: "/runs/batch/more", status: 404, body: notFoundGo},
 		{path: "/v1/traces", status: 404, body: notFoundPython},
 		{path: "/api", status: 404, body: notFoundPython},
 		{path: "/apiotel/v1/traces", status: 404, body: notFoundPython},
@@ -58,17 +58,29 @@ func TestOtherMethodsAreRefused(t *testing.T) {
 	if got := a.header.Get("Allow"); got != "POST" {
 		t.Errorf("Allow = %q, want POST", got)
 	}
-	c.do(http.MethodPost, "/sessions", header("X-Api-Key", keyA), nil).want(t, 405, `{"detail":"Method Not Allowed"}`)
+	a = c.do(http.MethodPut, "/runs/"+tenantA, header("X-Api-Key", keyA), nil)
+	if got := a.header.Get("Allow"); a.status != 405 || got != "PATCH, GET" {
+		t.Errorf("PUT of a run = %d, Allow = %q", a.status, got)
+	}
+	if a = c.do(http.MethodGet, "/runs/batch", header("X-Api-Key", keyA), nil); a.status != 405 || a.header.Get("Allow") != "POST" {
+		t.Errorf("GET of a batch = %d %q", a.status, a.body)
+	}
+	c.do(http.MethodPost, "/settings", header("X-Api-Key", keyA), nil).want(t, 405, `{"detail":"Method Not Allowed"}`)
 	c.do(http.MethodHead, "/info", nil, nil).want(t, 200, "")
 }
 
 // get reads a JSON answer.
 func get[T any](c *client, path string, pairs ...string) T {
 	c.t.Helper()
-	a := c.do(http.MethodGet, path, header(pairs...), nil)
+	return decoded[T](c.t, c.do(http.MethodGet, path, header(pairs...), nil))
+}
+
+// decoded reads a JSON answer that must be a 200.
+func decoded[T any](t testing.TB, a answer) T {
+	t.Helper()
 	var v T
 	if err := json.Unmarshal([]byte(a.body), &v); err != nil || a.status != 200 {
-		c.t.Fatalf("GET %s = %d %q: %v", path, a.status, a.body, err)
+		t.Fatalf("answer = %d %q: %v", a.status, a.body, err)
 	}
 	return v
 }

@@ -152,7 +152,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.serveControl(w, r, strings.TrimSuffix(call, "/"))
 		return
 	}
-	req := &request{Request: r, route: route(path), sw: s.currentSwitches()}
+	req := &request{Request: r, route: route(r.Method, path), sw: s.currentSwitches()}
 	if r.Body == nil {
 		r.Body = http.NoBody
 	}
@@ -184,15 +184,15 @@ func (s *Server) respond(r *request) reply {
 	if e.bare && !r.sw.OTLPBarePath {
 		return e.notFound()
 	}
-	if r.Method != e.method && (e.method != http.MethodGet || r.Method != http.MethodHead) {
+	if e.allow != "" {
 		a := e.family.failure(http.StatusMethodNotAllowed, "Method Not Allowed")
-		a.header.Set("Allow", e.method)
+		a.header.Set("Allow", e.allow)
 		return a
 	}
 	if e.open {
 		return e.handle(s, r, caller{})
 	}
-	from, refusal := s.authenticate(r.Request, e.family, e.ingest)
+	from, refusal := s.authenticate(r.Request, e.family, e.ingest || e.write)
 	if refusal != nil {
 		return *refusal
 	}

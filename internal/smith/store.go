@@ -27,11 +27,14 @@ type Tally struct {
 	Spans     int64 `json:"spans"`
 	WireBytes int64 `json:"wire_bytes"` // bodies as sent
 	RawBytes  int64 `json:"raw_bytes"`  // bodies uncompressed
+	// Operations are run operations; see RunStats.
+	Operations int64 `json:"operations,omitempty"`
 }
 
 func (t *Tally) add(in *Request) {
 	t.Requests++
 	t.Spans += int64(in.Spans)
+	t.Operations += int64(in.Operations)
 	t.WireBytes += in.WireBytes
 	t.RawBytes += in.RawBytes
 }
@@ -51,7 +54,8 @@ type Stats struct {
 	Taken, Lost Tally
 
 	// DistinctSpans, Duplicates and Traces are counted by id: a span that
-	// comes again is a duplicate. Under KeepCounts they stay 0.
+	// comes again is a duplicate. Traces are those of spans and of runs. Under
+	// KeepCounts they stay 0.
 	DistinctSpans, Duplicates, Traces int64
 
 	// Forgotten counts spans whose payload was dropped to stay within
@@ -61,8 +65,13 @@ type Stats struct {
 	ByKey       map[APIKey]Tally
 	ByWorkspace map[string]Tally
 	ByEncoding  map[string]Tally
-	// ByProject counts spans. Under KeepCounts only the header names projects.
+	// ByProject counts spans and runs. Under KeepCounts only the header names
+	// projects, and runs are not counted.
 	ByProject map[string]int64
+
+	// Runs is what came as run operations. Their requests and bytes are in the
+	// tallies above, too.
+	Runs RunStats
 }
 
 // store is what a server remembers.
@@ -72,17 +81,19 @@ type store struct {
 
 	// mu covers all fields below, those of subscriptions included. Nothing
 	// waits while holding it.
-	mu       sync.Mutex
-	stats    Stats
-	seq      int64
-	spans    map[SpanID]uint32 // times received
-	traces   map[TraceID]struct{}
-	projects map[string][]string // by tenant, in order of appearance
-	log      []*Request          // retained, oldest first
-	retained int64               // payload bytes in log
-	waiters  []*waiter
-	subs     map[*Subscription]struct{}
-	closed   bool
+	mu        sync.Mutex
+	stats     Stats
+	seq       int64
+	spans     map[SpanID]uint32 // times received
+	traces    map[TraceID]struct{}
+	projects  map[string][]string // by tenant, in order of appearance
+	log       []*Request          // retained, oldest first
+	retained  int64               // payload bytes in log
+	runs      runStore
+	resources resourceStore
+	waiters   []*waiter
+	subs      map[*Subscription]struct{}
+	closed    bool
 }
 
 // waiter is somebody waiting for the statistics to say something.
@@ -102,11 +113,14 @@ func (st *store) clearLocked() {
 	st.stats = Stats{
 		Answers: map[int]int64{}, Faults: map[string]int64{}, ByKey: map[APIKey]Tally{},
 		ByWorkspace: map[string]Tally{}, ByEncoding: map[string]Tally{}, ByProject: map[string]int64{},
+		Runs: newRunStats(),
 	}
 	st.seq, st.retained, st.log = 0, 0, nil
 	st.spans = map[SpanID]uint32{}
 	st.traces = map[TraceID]struct{}{}
 	st.projects = map[string][]string{}
+	st.runs = newRunStore()
+	st.resources = resourceStore{}
 }
 
 // arrived counts a request, and the fault that strikes it.
@@ -228,17 +242,6 @@ func bump(groups map[string]int64, key string, n int64) {
 	groups[key] += n
 }
 
-// projectsOf lists the projects of a tenant; there is always a default one.
-func (st *store) projectsOf(tenant string) []string {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	list := slices.Clone(st.projects[tenant])
-	if !slices.Contains(list, "default") {
-		list = append(list, "default")
-	}
-	return list
-}
-
 // snapshot returns a copy of the statistics.
 func (st *store) snapshot() Stats {
 	st.mu.Lock()
@@ -254,6 +257,8 @@ func (st *store) snapshotLocked() Stats {
 	s.ByWorkspace = maps.Clone(s.ByWorkspace)
 	s.ByEncoding = maps.Clone(s.ByEncoding)
 	s.ByProject = maps.Clone(s.ByProject)
+	s.Runs.Duplicates = maps.Clone(s.Runs.Duplicates)
+	s.Runs.ByPath = maps.Clone(s.Runs.ByPath)
 	return s
 }
 
@@ -302,8 +307,12 @@ func (st *store) await(ctx context.Context, what string, met func(*Stats) bool) 
 	case err == nil:
 		return nil // met, and reset since
 	}
-	return fmt.Errorf("waiting for %s: %d spans in %d requests have arrived: %w",
-		what, st.stats.Taken.Spans, st.stats.Requests, err)
+	var runs string
+	if n := st.stats.Taken.Operations; n > 0 {
+		runs = fmt.Sprintf(", %d operations of %d runs", n, st.stats.Runs.Distinct)
+	}
+	return fmt.Errorf("waiting for %s: %d spans%s in %d requests have arrived: %w",
+		what, st.stats.Taken.Spans, runs, st.stats.Requests, err)
 }
 
 // close ends waits and subscriptions.

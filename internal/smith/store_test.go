@@ -20,16 +20,17 @@ func TestStatsAddUp(t *testing.T) {
 	c.export(one).want(t, 200, "")
 	c.export(packed, "Content-Encoding", "gzip", "X-Api-Key", keyB, "Langsmith-Project", "chat").want(t, 200, "")
 	c.export(nil, "X-Api-Key", "").want(t, 401, bodyUnauthorized)
-	first := Tally{1, 2, int64(len(one)), int64(len(one))}
-	second := Tally{1, 2, int64(len(packed)), int64(len(two))}
+	first := Tally{1, 2, int64(len(one)), int64(len(one)), 0}
+	second := Tally{1, 2, int64(len(packed)), int64(len(two)), 0}
 	want := Stats{
 		Requests: 3, Answers: map[int]int64{200: 2, 401: 1}, Faults: map[string]int64{},
-		Taken:         Tally{2, 4, first.WireBytes + second.WireBytes, first.RawBytes + second.RawBytes},
+		Taken:         Tally{2, 4, first.WireBytes + second.WireBytes, first.RawBytes + second.RawBytes, 0},
 		DistinctSpans: 3, Duplicates: 1, Traces: 2,
 		ByKey:       map[APIKey]Tally{keyA: first, keyB: second},
 		ByWorkspace: map[string]Tally{tenantA: first, tenantB: second},
 		ByEncoding:  map[string]Tally{"identity": first, "gzip": second},
 		ByProject:   map[string]int64{"default": 2, "chat": 2},
+		Runs:        newRunStats(),
 	}
 	if diff := cmp.Diff(want, s.Stats()); diff != "" {
 		t.Errorf("Stats() (-want +got):\n%s", diff)
@@ -237,7 +238,7 @@ func TestGroupsAreBounded(t *testing.T) {
 	if len(st.ByProject) != maxGroups+1 || st.ByProject[otherGroup] != 10 {
 		t.Errorf("%d projects, %d others", len(st.ByProject), st.ByProject[otherGroup])
 	}
-	if got := len(s.store.projectsOf("w")); got > maxGroups+1 {
+	if got := len(s.store.rows("w", &sessionKind)); got > maxGroups+1 {
 		t.Errorf("%d projects are listed", got)
 	}
 }

@@ -29,6 +29,7 @@ type statsView struct {
 	ByWorkspace   map[string]Tally `json:"by_workspace"`
 	ByEncoding    map[string]Tally `json:"by_encoding"`
 	ByProject     map[string]int64 `json:"by_project"`
+	Runs          RunStats         `json:"runs"`
 }
 
 func viewStats(s Stats) statsView {
@@ -36,6 +37,7 @@ func viewStats(s Stats) statsView {
 		Requests: s.Requests, Answers: s.Answers, Faults: s.Faults, Taken: s.Taken, Lost: s.Lost,
 		DistinctSpans: s.DistinctSpans, Duplicates: s.Duplicates, Traces: s.Traces, Forgotten: s.Forgotten,
 		ByKey: map[string]Tally{}, ByWorkspace: s.ByWorkspace, ByEncoding: s.ByEncoding, ByProject: s.ByProject,
+		Runs: s.Runs,
 	}
 	for key, t := range s.ByKey {
 		sum := v.ByKey[key.String()]
@@ -43,6 +45,7 @@ func viewStats(s Stats) statsView {
 		sum.Spans += t.Spans
 		sum.WireBytes += t.WireBytes
 		sum.RawBytes += t.RawBytes
+		sum.Operations += t.Operations
 		v.ByKey[key.String()] = sum
 	}
 	return v

@@ -99,7 +99,7 @@ func parse(args []string, help io.Writer) (options, error) {
 	fs := flag.NewFlagSet("smith", flag.ContinueOnError)
 	fs.SetOutput(io.Discard) // run reports what is wrong
 	fs.StringVar(&o.addr, "addr", "127.0.0.1:0", "`HOST:PORT` to listen on; port 0 chooses a free one")
-	fs.BoolVar(&o.show, "print", false, "print a line for every span")
+	fs.BoolVar(&o.show, "print", false, "print a line for every span and run")
 	fs.Func("chaos", "fail at random, as `429=0.2,503=0.1,reset=0.05`", func(text string) (err error) {
 		c.Chaos, err = smith.ParseChaos(text)
 		return err
@@ -115,6 +115,13 @@ func parse(args []string, help io.Writer) (options, error) {
 	fs.TextVar(&c.Switches.OTLPWindow, "window", smith.WindowOff, "start times over 24h from now are refused: `off|400|422`")
 	fs.TextVar(&c.Switches.OTLPProject, "project", smith.HeaderFirst, "which names the project: `header|attribute`")
 	fs.BoolVar(&c.Switches.OTLPBarePath, "bare-path", false, "take OTLP at /otel, too")
+	fs.TextVar(&c.Switches.RunsZstd, "runs-zstd", smith.Taken, "zstd-compressed run operations are `taken|415|lost`")
+	fs.TextVar(&c.Switches.RunsWindow, "runs-window", smith.WindowOff, "runs that started over 24h from now are refused: `off|400|422`")
+	fs.TextVar(&c.Switches.RunsDuplicate, "runs-duplicate", smith.DuplicatePartial, "what a request loses with a duplicate in it: `partial|whole`")
+	fs.IntVar(&c.Switches.RunsMax, "runs-max", 0, "posts and patches a request may have, a `NUMBER`; 0: any")
+	fs.TextVar(&c.Switches.FeedbackOrder, "feedback-order", smith.FeedbackFree, "whether feedback may come before its run: `free|run_first`")
+	fs.Int64Var(&c.MaxAttachmentBytes, "max-attachment", 0, "largest attachment in `BYTES`; 0: any")
+	fs.IntVar(&c.MaxTraceRuns, "max-trace-runs", 0, "runs that a trace may have, a `NUMBER`; 0: the service's own limit")
 	fs.TextVar(&c.Keep, "keep", smith.KeepSpans, "how much to remember: `spans|ids|counts`")
 	discard := fs.Bool("discard", false, "remember totals only; the same as --keep counts")
 	fs.BoolVar(&c.Control, "control", false, "serve the control API below /__smith/")

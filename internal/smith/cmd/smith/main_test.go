@@ -65,18 +65,22 @@ func TestItServesAtTheAddressItPrintsUntilStopped(t *testing.T) {
 func TestFlagsSetTheConfig(t *testing.T) {
 	o, err := parse(strings.Fields("--addr 127.0.0.1:1 --chaos 429=0.1 --seed 7 --discard --control --print --bare-path "+
 		"--zstd 415 --json lost --malformed lost --window 422 --project attribute "+
+		"--runs-zstd 415 --runs-window 400 --runs-duplicate whole --runs-max 5 --feedback-order run_first "+
+		"--max-attachment 9 --max-trace-runs 8 "+
 		"--key a="+tenant+" --key b="+tenant+",org,readonly,bearer --key c="), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := options{addr: "127.0.0.1:1", show: true, smith: smith.Config{
-		Seed: 7, Keep: smith.KeepCounts, Control: true,
+		Seed: 7, Keep: smith.KeepCounts, Control: true, MaxAttachmentBytes: 9, MaxTraceRuns: 8,
 		Keys: map[string]smith.Key{
 			"a": {Tenant: tenant}, "b": {Tenant: tenant, OrgScoped: true, ReadOnly: true, Bearer: true}, "c": {},
 		},
 		Switches: smith.Switches{
 			OTLPZstd: smith.Unsupported, OTLPJSON: smith.Lost, OTLPMalformed: smith.MalformedLost,
 			OTLPWindow: smith.Window422, OTLPProject: smith.AttributeFirst, OTLPBarePath: true,
+			RunsZstd: smith.Unsupported, RunsWindow: smith.Window400, RunsDuplicate: smith.DuplicateWhole, RunsMax: 5,
+			FeedbackOrder: smith.FeedbackRunFirst,
 		},
 	}}
 	diff := cmp.Diff(want, o, cmp.AllowUnexported(options{}), cmpopts.IgnoreFields(smith.Config{}, "Chaos", "Now"))
