@@ -67,13 +67,49 @@ func (b *caseBook) open(lane queue.LaneID, out *Outcome, heals bool) (queue.Plac
 	return p, nil
 }
 
-// release makes the lane's cases that heal pending again, and returns how many.
-// Those that could not be released stay known, to be tried again.
-func (b *caseBook) release(lane queue.LaneID) (released int, err error) {
+// reasonNotYet is the reason of refusals of class RefusedNotYet. Their cases
+// heal with time and not with the lane.
+const reasonNotYet = "not_found_yet"
+
+// healing is what a case waits for.
+type healing uint8
+
+const (
+	healsNever healing = iota
+	healsWithLane
+	healsWithTime
+)
+
+func (k caseKey) healing() healing {
+	switch {
+	case !k.heals:
+		return healsNever
+	case k.reason == reasonNotYet:
+		return healsWithTime
+	default:
+		return healsWithLane
+	}
+}
+
+// isOpen reports whether a case this process knows of is at place.
+func (b *caseBook) isOpen(place queue.Place) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, p := range b.known {
+		if p == place {
+			return true
+		}
+	}
+	return false
+}
+
+// release makes the lane's cases that heal so pending again, and returns how
+// many. Those that could not be released stay known, to be tried again.
+func (b *caseBook) release(lane queue.LaneID, how healing) (released int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for k, p := range b.known {
-		if k.lane != lane || !k.heals {
+		if k.lane != lane || k.healing() != how {
 			continue
 		}
 		if rerr := b.q.Release(p); rerr != nil {
@@ -86,12 +122,12 @@ func (b *caseBook) release(lane queue.LaneID) (released int, err error) {
 	return released, err
 }
 
-// mayRelease reports whether the lane has a case that heals.
-func (b *caseBook) mayRelease(lane queue.LaneID) bool {
+// mayRelease reports whether the lane has a case that heals so.
+func (b *caseBook) mayRelease(lane queue.LaneID, how healing) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for k := range b.known {
-		if k.lane == lane && k.heals {
+		if k.lane == lane && k.healing() == how {
 			return true
 		}
 	}
@@ -117,7 +153,7 @@ func (f *Forwarder) releaseHealed(lane queue.LaneID, run *laneRun) (wait time.Du
 	if wait > 0 {
 		return wait
 	}
-	released, err := f.cases.release(lane)
+	released, err := f.cases.release(lane, healsWithLane)
 	if err != nil {
 		f.noteError(lane, err)
 		wait = retryBase
@@ -150,5 +186,38 @@ func (f *Forwarder) relapsed(run *laneRun, frames int, rawBytes int64) {
 	run.relapses = min(run.relapses+1, maxRelapses)
 	if frames > 1 {
 		run.maxRawBytes = max(rawBytes/2, 1)
+	}
+}
+
+// releaseLater makes pending again what was about something that was not there
+// yet, at growing intervals for as long as it is refused. It returns how long
+// the next attempt is away, 0 if there is nothing of the kind.
+func (f *Forwarder) releaseLater(lane queue.LaneID, run *laneRun) (wait time.Duration) {
+	if !f.cases.mayRelease(lane, healsWithTime) {
+		return 0
+	}
+	now := f.cfg.Now()
+	f.mu.Lock()
+	wait = run.laterFrom.Sub(now) // of an earlier process: long past
+	if wait <= 0 {
+		run.laterFrom = now.Add(min(probeCap, probeBase<<run.laterTries))
+		run.laterTries = min(run.laterTries+1, maxRelapses)
+	}
+	f.mu.Unlock()
+	if wait > 0 {
+		return wait
+	}
+	if _, err := f.cases.release(lane, healsWithTime); err != nil {
+		f.noteError(lane, err)
+	}
+	return time.Millisecond // it is pending now
+}
+
+// putOffLater notes that something was not there yet.
+func (f *Forwarder) putOffLater(run *laneRun) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now := f.cfg.Now(); !run.laterFrom.After(now) {
+		run.laterFrom, run.laterTries = now.Add(probeBase), 1
 	}
 }

@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"weir/queue"
 )
@@ -24,6 +25,10 @@ type ForwardConfig struct {
 	Linger time.Duration
 	// Concurrency is how many requests are under way at a time. Default 8.
 	Concurrency int
+	// Coalesce is how long run operations wait for updates of the runs they
+	// create, so that both leave as one operation. 0: they do not wait, and are
+	// one only if both are there. At most an hour.
+	Coalesce time.Duration
 	// Dividers cut payloads, by protocol; needed to isolate what is refused.
 	Dividers map[Protocol]Divider
 
@@ -59,6 +64,9 @@ const (
 	newestEvery = 4
 	// backlogRequests is what counts as a backlog.
 	backlogRequests = 4
+	// maxPlainBytes bounds the run operations that are held decompressed at a
+	// time, but for a single larger frame.
+	maxPlainBytes = 24 << 20
 )
 
 // Forwarder sends what is pending. One goroutine, the dispatcher, leases from
@@ -71,6 +79,10 @@ type Forwarder struct {
 	waits *waits
 	cases *caseBook
 	m     *forwardMetrics
+
+	attempts *attempts
+	guilty   *guiltyRuns
+	plain    *semaphore.Weighted // bytes of run operations held decompressed
 
 	dest     atomic.Pointer[Destination]
 	draining atomic.Bool
@@ -107,6 +119,10 @@ type laneRun struct {
 	relapses    int       // releases in a row that were refused again
 	releasedAt  time.Time // of the latest release that was not refused again so far
 	releaseFrom time.Time // no release before
+
+	pausedUntil time.Time // no round before: what there is waits for updates
+	laterFrom   time.Time // no release before of what was not there yet
+	laterTries  int       // of those releases
 }
 
 // NewForwarder returns a forwarder that has not started.
@@ -117,7 +133,9 @@ func NewForwarder(q *queue.Queue, up Upstream, v *Vault, dest Destination, cfg F
 		m:     newForwardMetrics(),
 		slots: make(chan struct{}, cfg.Concurrency), freed: make(chan struct{}, 1),
 		loop: make(chan struct{}), lanes: map[queue.LaneID]*laneRun{},
+		attempts: newAttempts(q), plain: semaphore.NewWeighted(maxPlainBytes),
 	}
+	f.guilty = newGuiltyRuns(q, f.cases)
 	f.dest.Store(&dest)
 	return f
 }
@@ -163,11 +181,14 @@ func (f *Forwarder) SetDestination(d Destination) {
 	f.Wake()
 }
 
+// Destination is weir's own key, workspace and project as they are now.
+func (f *Forwarder) Destination() Destination { return *f.dest.Load() }
+
 // Wake tries everything that waits at once.
 func (f *Forwarder) Wake() {
 	f.mu.Lock()
 	for _, r := range f.lanes {
-		r.releaseFrom = time.Time{}
+		r.releaseFrom, r.laterFrom, r.pausedUntil = time.Time{}, time.Time{}, time.Time{}
 	}
 	f.mu.Unlock()
 	f.waits.wake()
@@ -219,7 +240,10 @@ func (f *Forwarder) dispatch(run, send context.Context) {
 func (f *Forwarder) pass(run, send context.Context) time.Duration {
 	next := idleWait
 	lanes := f.q.Lanes()
-	f.forget(lanes)
+	for _, id := range f.forget(lanes) {
+		f.attempts.forgetLane(id)
+		f.guilty.forgetLane(id)
+	}
 	f.rotate(lanes)
 	for again := true; again && run.Err() == nil; {
 		again = false
@@ -262,17 +286,23 @@ const forgetSlack = 256
 
 // forget drops what is known of lanes that the queue has forgotten: callers
 // choose projects, so new lanes come for as long as weir runs.
-func (f *Forwarder) forget(lanes []queue.LaneStats) {
+func (f *Forwarder) forget(lanes []queue.LaneStats) (gone []queue.LaneID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.lanes) <= len(lanes)+forgetSlack {
-		return
+		return nil
 	}
 	live := make(map[queue.LaneID]bool, len(lanes))
 	for i := range lanes {
 		live[lanes[i].ID] = true
 	}
-	maps.DeleteFunc(f.lanes, func(id queue.LaneID, r *laneRun) bool { return !live[id] && r.sending == 0 })
+	for id, r := range f.lanes {
+		if !live[id] && r.sending == 0 {
+			delete(f.lanes, id)
+			gone = append(gone, id)
+		}
+	}
+	return gone
 }
 
 // tryLane starts one send for a lane if it is due. wait is when to look again
@@ -283,8 +313,9 @@ func (f *Forwarder) tryLane(send context.Context, s *queue.LaneStats) (started b
 		return false, 0
 	}
 	run := f.lane(s.ID)
-	if s.PendingFrames == 0 && !f.cases.mayRelease(s.ID) {
-		return false, 0
+	later := f.releaseLater(s.ID, run)
+	if s.PendingFrames == 0 && !f.cases.mayRelease(s.ID, healsWithLane) {
+		return false, later
 	}
 	keys := []waitKey{upstreamWait, credentialWait(lane), laneWait(s.ID)}
 	ok, probe, until := f.waits.due(keys)
@@ -295,7 +326,13 @@ func (f *Forwarder) tryLane(send context.Context, s *queue.LaneStats) (started b
 		return false, f.releaseHealed(s.ID, run)
 	}
 	if int64(s.LeasedFrames) >= s.PendingFrames {
-		return false, 0
+		return false, later
+	}
+	if lane.Protocol == ProtocolRuns {
+		if wait, ready := f.roundDue(s, run, probe); !ready {
+			return false, wait
+		}
+		return f.lease(send, &sending{lane: lane, keys: keys, run: run, probe: probe, turn: run.turns}, s, f.roundLease(s.ID))
 	}
 	maxRaw := f.requestBytes(run)
 	if age := f.cfg.Now().Sub(s.OldestAt); !probe && !f.draining.Load() && s.LeasedFrames == 0 &&
@@ -310,6 +347,11 @@ func (f *Forwarder) tryLane(send context.Context, s *queue.LaneStats) (started b
 	} else if s.PendingRawBytes > backlogRequests*maxRaw && run.turns%newestEvery == newestEvery-1 {
 		opts.Newest = true
 	}
+	return f.lease(send, &sending{lane: lane, keys: keys, run: run, probe: probe}, s, opts)
+}
+
+// lease leases for a send and starts it.
+func (f *Forwarder) lease(send context.Context, one *sending, s *queue.LaneStats, opts queue.LeaseOptions) (started bool, wait time.Duration) {
 	lease, err := f.q.Lease(opts)
 	if err != nil {
 		f.noteError(s.ID, err)
@@ -318,20 +360,21 @@ func (f *Forwarder) tryLane(send context.Context, s *queue.LaneStats) (started b
 	if lease == nil {
 		return false, 0
 	}
-	if probe {
-		f.waits.beginProbe(keys)
+	one.lease = lease
+	if one.probe {
+		f.waits.beginProbe(one.keys)
 	}
 	s.LeasedFrames += len(lease.Frames)
 	s.PendingRawBytes -= rawBytes(lease)
-	f.begin(run)
+	f.begin(one.run)
 	f.slots <- struct{}{}
 	f.sends.Go(func() {
 		defer func() {
-			f.end(run)
+			f.end(one.run)
 			<-f.slots
 			f.poke()
 		}()
-		f.send(send, &sending{lane: lane, lease: lease, keys: keys, run: run, probe: probe})
+		f.send(send, one)
 	})
 	return true, 0
 }
@@ -357,6 +400,7 @@ type sending struct {
 	keys  []waitKey
 	run   *laneRun
 	probe bool
+	turn  int // of the lane
 	began time.Time
 }
 
@@ -374,16 +418,22 @@ func (f *Forwarder) send(ctx context.Context, s *sending) {
 		}, s.began)
 		return
 	}
-	for i := range s.lease.Frames {
-		req.Parts = append(req.Parts, partOf(&s.lease.Frames[i]))
-		req.Items += s.lease.Frames[i].Items
+	lane := s.lease.Lane
+	if s.lane.Protocol == ProtocolRuns {
+		err = f.sendRound(ctx, s, req)
+	} else {
+		for i := range s.lease.Frames {
+			req.Parts = append(req.Parts, partOf(&s.lease.Frames[i]))
+			req.Items += s.lease.Frames[i].Items
+		}
+		out := f.up.Send(ctx, req)
+		f.m.count(&out, req.Items)
+		err = f.settle(ctx, s, req, &out)
 	}
-	out := f.up.Send(ctx, req)
-	f.m.count(&out, req.Items)
-	if err := f.settle(ctx, s, req, &out); err != nil {
-		f.noteError(s.lease.Lane, err)
+	if err != nil {
+		f.noteError(lane, err)
 		// The data is pending again: sent at once, it would arrive over and over.
-		f.waits.failed(laneWait(s.lease.Lane), &Outcome{
+		f.waits.failed(laneWait(lane), &Outcome{
 			Kind: Retry, Reason: "not_settled", Scope: ScopeLane, Exchange: Exchange{Error: err.Error()},
 		}, s.began)
 	}

@@ -8,6 +8,9 @@ type forwardMetrics struct {
 	items       *prometheus.CounterVec
 	quarantined prometheus.Counter
 	storeErrors prometheus.Counter
+	coalesced   prometheus.Counter
+	presumed    prometheus.Counter
+	duplicates  prometheus.Counter
 }
 
 func newForwardMetrics() *forwardMetrics {
@@ -24,6 +27,15 @@ func newForwardMetrics() *forwardMetrics {
 		storeErrors: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "weir_forward_store_errors_total", Help: "Times the buffer could not be read or settled.",
 		}),
+		coalesced: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "weir_forward_coalesced_operations_total", Help: "Updates of runs that left as part of their create.",
+		}),
+		presumed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "weir_forward_presumed_operations_total", Help: "Run operations that count as delivered because a 409 followed a lost answer.",
+		}),
+		duplicates: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "weir_forward_duplicate_operations_total", Help: "Run operations that the upstream said it has already (409); they are kept in quarantine.",
+		}),
 	}
 }
 
@@ -34,5 +46,5 @@ func (m *forwardMetrics) count(o *Outcome, items int) {
 
 // Collectors returns the forwarder's metrics, to be registered once.
 func (f *Forwarder) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{f.m.outcomes, f.m.items, f.m.quarantined, f.m.storeErrors}
+	return []prometheus.Collector{f.m.outcomes, f.m.items, f.m.quarantined, f.m.storeErrors, f.m.coalesced, f.m.presumed, f.m.duplicates}
 }

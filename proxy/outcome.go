@@ -84,6 +84,13 @@ const (
 	// RefusedEncoding: the content encoding is not understood (415): encode
 	// otherwise.
 	RefusedEncoding
+	// RefusedDuplicate: the upstream says it has an operation of the request
+	// already (409), without saying which, or whether it took the others:
+	// delivered, if an earlier attempt of the same content may have arrived.
+	RefusedDuplicate
+	// RefusedNotYet: what the call is about is not there yet (404), such as
+	// the run of a feedback: later it may be.
+	RefusedNotYet
 )
 
 // Exchange is the part of an HTTP exchange that a person needs to understand

@@ -73,10 +73,8 @@ func (f *Forwarder) settleDelivered(s *sending, out *Outcome) error {
 // cameThrough ends the waits that a success disproves and releases what was
 // quarantined for a cause that is gone.
 func (f *Forwarder) cameThrough(s *sending, lane queue.LaneID, items int) {
-	now := f.cfg.Now()
+	f.noteDelivered(s.run, items)
 	f.mu.Lock()
-	f.lastDelivered = now
-	s.run.delivered += int64(items)
 	s.run.lastError, s.run.storeError = "", ""
 	if s.run.maxRawBytes > 0 { // grow back slowly after a 413
 		s.run.maxRawBytes += s.run.maxRawBytes/16 + 1
@@ -87,6 +85,18 @@ func (f *Forwarder) cameThrough(s *sending, lane queue.LaneID, items int) {
 	f.mu.Unlock()
 	f.waits.succeeded(s.keys, s.began)
 	f.releaseHealed(lane, s.run)
+}
+
+// noteDelivered counts what a lane has delivered.
+func (f *Forwarder) noteDelivered(run *laneRun, items int) {
+	if items == 0 {
+		return
+	}
+	now := f.cfg.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lastDelivered = now
+	run.delivered += int64(items)
 }
 
 // failed begins the wait of whatever refused.

@@ -134,7 +134,7 @@ func (f *Forwarder) laneStatus(q queue.LaneStats) LaneStatus {
 	}
 	for _, k := range []waitKey{upstreamWait, credentialWait(lane), laneWait(q.ID)} {
 		w, ok := f.waits.get(k)
-		if !ok || (q.PendingFrames == 0 && !f.cases.mayRelease(q.ID)) {
+		if !ok || (q.PendingFrames == 0 && !f.cases.mayRelease(q.ID, healsWithLane)) {
 			continue
 		}
 		s.State, s.Reason, s.Since = LaneWaiting, w.Reason, w.Since

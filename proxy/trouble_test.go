@@ -139,7 +139,7 @@ func TestAReleaseThatFailsIsTriedAgain(t *testing.T) {
 	if wait := r.f.releaseHealed(lane, r.f.lane(lane)); wait <= 0 {
 		t.Errorf("a release that failed is tried again after %s, want a pause", wait)
 	}
-	if !r.f.cases.mayRelease(lane) {
+	if !r.f.cases.mayRelease(lane, healsWithLane) {
 		t.Error("a case is forgotten although its release failed")
 	}
 }

@@ -32,6 +32,11 @@ func (q *Queue) build(g *group) {
 			rest = rest[n:]
 		}
 	}
+	for _, r := range g.appends {
+		for _, b := range r.export.Blobs {
+			g.events = append(g.events, b.noteEvent())
+		}
+	}
 	for i := range g.frames {
 		g.entries = append(g.entries, entry{key32(keyFrame, g.frames[i].seq), g.frames[i].value})
 	}

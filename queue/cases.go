@@ -130,17 +130,21 @@ func (q *Queue) Cases() []Case {
 
 // SetNote makes a note durable; a nil value removes it. Notes are small facts
 // of the caller's: at most 8,192, of at most 64 KiB each and 8 MiB together.
+// Keys that begin with "blob/" are the queue's own, at most 4,096 beside these.
 func (q *Queue) SetNote(key string, value []byte) error {
 	if len(value) > maxNoteBytes || len(key) > maxKeyBytes {
 		return fmt.Errorf("note %.40q of %d bytes: at most %d are kept", key, len(value), maxNoteBytes)
 	}
+	if strings.HasPrefix(key, blobNotes) {
+		return fmt.Errorf("note %.40q: keys that begin with %q are the queue's own", key, blobNotes)
+	}
 	q.mu.Lock()
-	_, have := q.st.notes[key]
-	n, bytes := len(q.st.notes), len(key)+len(value)
-	for k, v := range q.st.notes {
-		if k != key {
-			bytes += len(k) + len(v)
-		}
+	old, have := q.st.notes[key]
+	n, bytes := q.st.callerNotes, q.st.callerNoteBytes+int64(len(value))
+	if have {
+		bytes -= int64(len(old))
+	} else {
+		bytes += int64(len(key))
 	}
 	q.mu.Unlock()
 	if !have && value == nil {
@@ -158,8 +162,8 @@ func (q *Queue) SetNote(key string, value []byte) error {
 	return nil
 }
 
-// Notes returns the notes whose keys begin with prefix. The values must not be
-// changed.
+// Notes returns the notes whose keys begin with prefix, the queue's own
+// included. The values must not be changed.
 func (q *Queue) Notes(prefix string) map[string][]byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()

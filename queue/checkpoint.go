@@ -154,7 +154,7 @@ func decodeCheckpoint(b []byte) (*state, error) {
 	}
 	for range r.count(2) {
 		k := r.string()
-		st.notes[k] = r.bytes()
+		st.setNote(k, append([]byte{}, r.bytes()...)) // never nil: an empty note is one
 	}
 	for range r.count(6) {
 		s := decodeSegmentState(r)

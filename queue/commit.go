@@ -109,7 +109,9 @@ func (q *Queue) commitGroup(g *group) {
 	if err == nil && len(g.entries) > 0 {
 		err = q.active.store.Commit(g.entries)
 		if err != nil {
-			err = q.retryElsewhere(g, err)
+			if err = q.retryElsewhere(g, err); err != nil {
+				q.blobs.doubt(g.appends)
+			}
 		}
 	}
 	if err != nil {
@@ -278,6 +280,7 @@ func (q *Queue) beginActive(next *segment) error {
 		return err
 	}
 	q.cfg.step("rotated")
+	q.blobs.resolve()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.active != nil {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // preallocate writes nothing where the system has no fallocate that this
@@ -15,7 +16,9 @@ import (
 func preallocate(string, int64) error { return nil }
 
 // isNoSpace reports whether err says the file system is exhausted.
-func isNoSpace(err error) bool { return errors.Is(err, errNoSpace) }
+func isNoSpace(err error) bool {
+	return errors.Is(err, errNoSpace) || errors.Is(err, syscall.ENOSPC)
+}
 
 // diskBytes is the size of the files below dir; sparse parts count as used.
 func diskBytes(dir string) (int64, error) {

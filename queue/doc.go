@@ -19,6 +19,10 @@
 //   - A place says where a live frame stands: [Pending], or kept back in a
 //     case (quarantine, or a hold by the quota guard). A place whose case is
 //     not open is Pending, which is how a release costs nothing.
+//   - A blob is content too large for memory, in a file of its own. It belongs to
+//     an export from the transaction that has the export's frame to the one that
+//     settles it. The queue does not look into payloads: its caller says which
+//     blobs an export has, and which a settlement ends.
 //   - A note is a small durable fact of the caller's (a wait, an encrypted
 //     credential) that shares the queue's transactions.
 //
@@ -29,6 +33,8 @@
 //     whichever comes first
 //   - lanes: MaxLanes with data at a time
 //   - cases: 1,024 and 8 MiB of data; notes: 8,192 and 8 MiB; each at most 64 KiB
+//   - blobs: 4,096, of the size their caller allows; 32 written at a time, 256 KiB
+//     of each in memory
 //   - memory: the index of at most a few segments (16,384 frames each), one
 //     group, and a bit per frame of partly settled segments
 //   - disk: MaxBytes, and never below MinFreeBytes of free space

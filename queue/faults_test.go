@@ -40,8 +40,14 @@ func (f *faulty) hit() error {
 }
 
 // install puts the seams into a config: every commit, open, close and
-// preallocation may fail.
+// preallocation may fail, and every operation that writes or removes a blob.
 func (f *faulty) install(cfg *Config) {
+	cfg.blobFault = func(operation string) error {
+		if operation == "open" { // for reading: the caller's to handle
+			return nil
+		}
+		return f.hit()
+	}
 	cfg.open = func(dir string, mode storeMode, c storeConfig) (store, error) {
 		if err := f.hit(); err != nil {
 			return nil, err
@@ -103,6 +109,32 @@ func (r *faultRun) append(lane string, n int) error {
 	return err
 }
 
+// appendBlobs appends an export with n blobs.
+func (r *faultRun) appendBlobs(lane string, n int) error {
+	r.next++
+	id := r.next
+	e := export(lane, 3000, id)
+	for range n {
+		b, err := writeBlob(r.q, id, 2*blobPieceBytes)
+		if err != nil {
+			for _, b := range e.Blobs {
+				r.q.RemoveBlob(b)
+			}
+			return err
+		}
+		withBlob(e, b)
+	}
+	if err := r.q.Append(context.Background(), e); err != nil {
+		r.maybe[id] = true
+		for _, b := range e.Blobs {
+			r.q.RemoveBlob(b)
+		}
+		return err
+	}
+	r.want[id] = true
+	return nil
+}
+
 // settle leases some of a lane and settles it with do.
 func (r *faultRun) settle(lane string, do func(ids []uint64, i int) Settlement) error {
 	l, err := r.q.Lease(LeaseOptions{Lane: laneID(r.q, lane), MaxRawBytes: everything})
@@ -114,6 +146,7 @@ func (r *faultRun) settle(lane string, do func(ids []uint64, i int) Settlement) 
 	for i, f := range l.Frames {
 		ids := frameIDs(r.t, f)
 		one := do(ids, i)
+		one.Blobs = blobsOf(frameBlobs(r.t, r.q, f), ids)
 		switch one.Result {
 		case ResultDelivered, ResultDropped:
 			gone = append(gone, ids...)
@@ -158,6 +191,7 @@ func (r *faultRun) verify(when string) {
 			r.t.Fatalf("%s: message %d is there %d times, and should not be", when, id, n)
 		}
 	}
+	checkFrameBlobs(r.t, r.q)
 	checkTotals(r.t, r.q)
 	if err := r.append("after", 1); err != nil {
 		r.t.Fatalf("%s: append after the failure: %v", when, err)
@@ -201,6 +235,9 @@ func runWithFault(t *testing.T, n int, operation func(*faultRun) error) (failed 
 			}
 		}
 	}
+	if err := r.appendBlobs("blobs", 2); err != nil {
+		t.Fatal(err)
+	}
 	f.arm(n)
 	err := operation(r)
 	failed = f.failed.Load()
@@ -231,6 +268,10 @@ func faultOperations() map[string]func(*faultRun) error {
 		"append": func(r *faultRun) error { return r.append("a", 2) },
 		"lease": func(r *faultRun) error {
 			return r.settle("a", func(_ []uint64, i int) Settlement { return deliver(nil, i) })
+		},
+		"blob": func(r *faultRun) error { return r.appendBlobs("b", 2) },
+		"settle blobs": func(r *faultRun) error {
+			return r.settle("blobs", deliver)
 		},
 		"settle": func(r *faultRun) error { return r.settle("a", deliver) },
 		"split": func(r *faultRun) error {

@@ -63,8 +63,8 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// errDamaged marks a record that does not read back as it was written.
-var errDamaged = errors.New("damaged on disk")
+// ErrDamaged marks what does not read back from disk as it was written.
+var ErrDamaged = errors.New("damaged on disk")
 
 // frameHeader is the decoded header of a stored frame.
 type frameHeader struct {
@@ -135,16 +135,16 @@ func rewriteFrame(value []byte, place Place) {
 // and that its lengths fit the value. It touches no byte beyond the header.
 func parseFrameHeader(value []byte) (frameHeader, error) {
 	if len(value) < frameHeaderBytes || string(value[:2]) != frameMagic {
-		return frameHeader{}, fmt.Errorf("frame of %d bytes without header: %w", len(value), errDamaged)
+		return frameHeader{}, fmt.Errorf("frame of %d bytes without header: %w", len(value), ErrDamaged)
 	}
 	if value[2] != frameVersion {
-		return frameHeader{}, fmt.Errorf("frame version %d, this weir reads version %d: %w", value[2], frameVersion, errDamaged)
+		return frameHeader{}, fmt.Errorf("frame version %d, this weir reads version %d: %w", value[2], frameVersion, ErrDamaged)
 	}
 	if crc32.Checksum(value[:48], castagnoli) != binary.BigEndian.Uint32(value[48:]) {
-		return frameHeader{}, fmt.Errorf("frame header fails its checksum: %w", errDamaged)
+		return frameHeader{}, fmt.Errorf("frame header fails its checksum: %w", ErrDamaged)
 	}
 	if value[3] > 1 {
-		return frameHeader{}, fmt.Errorf("frame encoding %d, this weir reads 0 and 1: %w", value[3], errDamaged)
+		return frameHeader{}, fmt.Errorf("frame encoding %d, this weir reads 0 and 1: %w", value[3], ErrDamaged)
 	}
 	h := frameHeader{
 		zstd:         value[3] == 1,
@@ -159,7 +159,7 @@ func parseFrameHeader(value []byte) (frameHeader, error) {
 		bodyCRC:      binary.BigEndian.Uint32(value[44:]),
 	}
 	if want := frameHeaderBytes + 16*int64(h.traces) + int64(h.payloadBytes); want != int64(len(value)) {
-		return frameHeader{}, fmt.Errorf("frame of %d bytes whose header says %d: %w", len(value), want, errDamaged)
+		return frameHeader{}, fmt.Errorf("frame of %d bytes whose header says %d: %w", len(value), want, ErrDamaged)
 	}
 	return h, nil
 }
@@ -174,6 +174,11 @@ type Frame struct {
 	AcceptedAt time.Time // when the oldest of its items was accepted
 	Payload    []byte
 	Traces     []TraceID // distinct trace ids
+
+	// Copied says that the frame is a copy, or a part, of an older one. Its ID
+	// then says nothing of when its items were appended, or sent first:
+	// copies, too, are numbered when they are made.
+	Copied bool
 }
 
 // checkFrame verifies a stored frame's header and checksum.
@@ -183,7 +188,7 @@ func checkFrame(value []byte) error {
 		return err
 	}
 	if crc32.Checksum(value[frameHeaderBytes:], castagnoli) != h.bodyCRC {
-		return fmt.Errorf("frame fails its checksum: %w", errDamaged)
+		return fmt.Errorf("frame fails its checksum: %w", ErrDamaged)
 	}
 	return nil
 }
@@ -201,6 +206,7 @@ func parseFrame(id FrameID, value []byte) (Frame, error) {
 		RawBytes:   int(h.rawBytes),
 		Zstd:       h.zstd,
 		AcceptedAt: time.UnixMilli(h.acceptedAtMS),
+		Copied:     !h.accepted,
 		Payload:    value[frameHeaderBytes+16*int(h.traces):],
 	}
 	if h.traces > 0 {

@@ -56,7 +56,7 @@ func fillWorker(ctx context.Context, q *Queue, worker int, next *atomic.Uint64, 
 	for r := rand.New(rand.NewPCG(uint64(worker), 7)); ctx.Err() == nil; <-pace.C {
 		id := next.Add(1)
 		say("try %d", id)
-		err := q.Append(context.WithoutCancel(ctx), export("lane"+strconv.Itoa(worker), r.IntN(60_000), id))
+		err := fillAppend(context.WithoutCancel(ctx), q, export("lane"+strconv.Itoa(worker), r.IntN(60_000), id), id)
 		var full *FullError
 		switch {
 		case err == nil:
@@ -68,6 +68,22 @@ func fillWorker(ctx context.Context, q *Queue, worker int, next *atomic.Uint64, 
 			fmt.Fprintln(os.Stderr, "child: append:", err)
 		}
 	}
+}
+
+// fillAppend appends an export, every eighth with a blob.
+func fillAppend(ctx context.Context, q *Queue, e *Export, id uint64) error {
+	if id%8 > 0 {
+		return q.Append(ctx, e)
+	}
+	b, err := q.WriteBlob(ctx, bytes.NewReader(blobContent(id, 300_000)), 1<<20)
+	if err != nil {
+		return err
+	}
+	if err := q.Append(ctx, withBlob(e, b)); err != nil {
+		q.RemoveBlob(b)
+		return err
+	}
+	return nil
 }
 
 // fillSettler settles slower than the workers append.
@@ -85,8 +101,9 @@ func fillSettler(ctx context.Context, q *Queue, say func(string, ...any)) {
 			continue
 		}
 		ids := frameIDs(failer{}, l.Frames[0])
+		blobs := blobsOf(frameBlobs(failer{}, q, l.Frames[0]), ids)
 		sayIDs(say, "settling", ids)
-		if err := l.Settle(Settlement{Result: ResultDelivered}); err != nil {
+		if err := l.Settle(Settlement{Result: ResultDelivered, Blobs: blobs}); err != nil {
 			say("error 2")
 			fmt.Fprintln(os.Stderr, "child: settle:", err)
 			continue
@@ -253,6 +270,8 @@ func fillUp(t *testing.T, path string) {
 			size /= 2
 		} else if err != nil {
 			t.Fatal(err)
+		} else { // there may be more again: the child settles
+			size = min(2*size, 1<<20)
 		}
 	}
 	_ = f.Sync()

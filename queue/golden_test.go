@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"path/filepath"
@@ -25,7 +26,7 @@ func goldenState() *state {
 	st.dropped["policy"] = 3
 	st.addLane(&laneState{id: 2, descriptor: "lane two"})
 	st.apply(&event{kind: eventCase, to: 5, lane: 2, done: int64(CaseQuarantine), atMS: 1_700_000_000_000, data: []byte("why")})
-	st.notes["wait/2"] = []byte{1, 2}
+	st.setNote("wait/2", []byte{1, 2})
 	s := newSegmentState(7, false)
 	st.segments[7] = s
 	st.addFrame(s, 0, frameHeader{lane: 2, items: 10, rawBytes: 1000, payloadBytes: 300, traces: 1, acceptedAtMS: 1_700_000_000_001})
@@ -48,6 +49,14 @@ func goldenEvents() []event {
 	}
 }
 
+// goldenBlobEvents are how blobs are taken and forgotten.
+func goldenBlobEvents() []event {
+	return []event{
+		Blob{ID: "0123456789abcdef0123456789abcdef", Bytes: 300}.noteEvent(),
+		{kind: eventNote, text: blobNotes + "fedcba9876543210fedcba9876543210"},
+	}
+}
+
 // goldenRecords are records whose bytes must never change for version 1.
 func goldenRecords() map[string][]byte {
 	h := frameHeader{zstd: true, accepted: true, lane: 2, place: 5, acceptedAtMS: 1_700_000_000_000, items: 10, rawBytes: 1000}
@@ -55,6 +64,8 @@ func goldenRecords() map[string][]byte {
 		"frame":          appendFrame(nil, h, []TraceID{{1, 2, 3}, {15: 9}}, []byte("payload")),
 		"journal":        encodeJournal(5, goldenEvents()),
 		"checkpoint":     encodeCheckpoint(goldenState()),
+		"blob":           append([]byte("content"), blobTrailer{bytes: 7, sum: crc32.Checksum([]byte("content"), castagnoli)}.encode()...),
+		"blob-journal":   encodeJournal(1, goldenBlobEvents()),
 		"segment-header": segmentHeader{id: 9, shelf: true, pieces: 2, created: 1_700_000_000_000}.encode(),
 	}
 }
@@ -96,6 +107,19 @@ func TestGoldenRecordsDecode(t *testing.T) {
 	if err := checkFrame(records["frame"]); err != nil {
 		t.Error(err)
 	}
+	q := mustOpen(t, smallConfig(t.TempDir()))
+	id := strings.Repeat("ab", 16)
+	write(t, q.blobs.path(id), records["blob"])
+	if got, err := readBlob(q, id); err != nil || string(got) != "content" {
+		t.Errorf("blob: %q, %v", got, err)
+	}
+	b, err := decodeJournal(records["blob-journal"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(journalRecord{next: 1, events: goldenBlobEvents()}, b, cmp.AllowUnexported(event{}, journalRecord{})); diff != "" {
+		t.Errorf("journal of blobs (-want +got):\n%s", diff)
+	}
 	j, err := decodeJournal(records["journal"])
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +148,7 @@ func TestDocumentListsEveryEventAndFile(t *testing.T) {
 			t.Errorf("docs/format.md has no row %q", row)
 		}
 	}
-	for _, word := range []string{activeFile, spareFile, shelfSuffix, asideSuffix, "ballast", "lock"} {
+	for _, word := range []string{activeFile, spareFile, shelfSuffix, asideSuffix, "ballast", "lock", blobDir, blobPartSuffix, unclaimedSuffix, blobNotes} {
 		if !strings.Contains(doc, "`"+word+"`") {
 			t.Errorf("docs/format.md does not mention `%s`", word)
 		}

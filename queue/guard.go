@@ -33,13 +33,15 @@ type diskGuard struct {
 	freeBytes    func(dir string) (int64, error)
 	preallocate  func(path string, n int64) error
 
-	used  atomic.Int64              // bytes the segments occupy
-	full  atomic.Pointer[FullError] // set while appends are refused
-	short atomic.Bool               // the next segment could not be prepared
-	mu    sync.Mutex                // guards the fields below; leaf lock
-	free  int64
-	at    time.Time
-	spent bool // the ballast is given up
+	used    atomic.Int64              // bytes the segments occupy
+	blobs   atomic.Int64              // bytes the blobs occupy
+	landing atomic.Int64              // bytes of blobs that are being written at the moment
+	full    atomic.Pointer[FullError] // set while appends are refused
+	short   atomic.Bool               // the next segment could not be prepared
+	mu      sync.Mutex                // guards the fields below; leaf lock
+	free    int64
+	at      time.Time
+	spent   bool // the ballast is given up
 }
 
 func newDiskGuard(cfg Config) *diskGuard {
@@ -85,25 +87,52 @@ func (g *diskGuard) refusal() error {
 
 // check renews the standing refusal: next is what the next commit may take.
 func (g *diskGuard) check(next int64) *FullError {
-	var e *FullError
-	free, used := g.freeNow(false), g.used.Load()
-	switch {
-	case free < g.minFreeBytes+next:
-		e = &FullError{Reason: "disk_full", Detail: fmt.Sprintf(
-			"the file system of %s has %s free and weir keeps %s of it free; free some space or move the data directory",
-			g.dir, sizeText(free), sizeText(g.minFreeBytes))}
-	case g.short.Load():
-		e = &FullError{Reason: "disk_full", Detail: fmt.Sprintf(
-			"there is no room for another segment on the file system of %s, which has %s free; free some space or move the data directory",
-			g.dir, sizeText(free))}
-	case used+next > g.maxBytes:
-		e = &FullError{Reason: "buffer_full", Detail: fmt.Sprintf(
-			"the buffer holds %s of at most %s; it empties as the upstream takes data, or raise buffer_max",
-			sizeText(used), sizeText(g.maxBytes))}
-	}
+	e := g.examine(g.freeNow(false), next)
 	g.full.Store(e)
 	return e
 }
+
+// examine looks whether next more bytes fit.
+func (g *diskGuard) examine(free, next int64) *FullError {
+	used := g.usedBytes()
+	switch {
+	case free < g.minFreeBytes+next:
+		return &FullError{Reason: "disk_full", Detail: fmt.Sprintf(
+			"the file system of %s has %s free and weir keeps %s of it free; free some space or move the data directory",
+			g.dir, sizeText(free), sizeText(g.minFreeBytes))}
+	case g.short.Load():
+		return &FullError{Reason: "disk_full", Detail: fmt.Sprintf(
+			"there is no room for another segment on the file system of %s, which has %s free; free some space or move the data directory",
+			g.dir, sizeText(free))}
+	case used+next > g.maxBytes:
+		return &FullError{Reason: "buffer_full", Detail: fmt.Sprintf(
+			"the buffer holds %s of at most %s; it empties as the upstream takes data, or raise buffer_max",
+			sizeText(used), sizeText(g.maxBytes))}
+	}
+	return nil
+}
+
+// usedBytes is what the segments and the blobs occupy.
+func (g *diskGuard) usedBytes() int64 { return g.used.Load() + g.blobs.Load() }
+
+// takeBlob counts n more bytes of a blob, if there is room for them. They are
+// landing until blobWritten: the file system does not count them yet. It
+// leaves the standing refusal of appends alone, for they may need less.
+func (g *diskGuard) takeBlob(n int64) *FullError {
+	g.blobs.Add(n)
+	if full := g.examine(g.freeNow(true)-g.landing.Add(n), 0); full != nil {
+		g.landing.Add(-n)
+		g.blobs.Add(-n)
+		return full
+	}
+	return nil
+}
+
+// blobWritten ends what takeBlob began.
+func (g *diskGuard) blobWritten(n int64) { g.landing.Add(-n) }
+
+// blobsChanged counts bytes of blobs found or removed.
+func (g *diskGuard) blobsChanged(n int64) { g.blobs.Add(n) }
 
 // refuse records that a write found no room.
 func (g *diskGuard) refuse(detail string) *FullError {

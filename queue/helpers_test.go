@@ -184,15 +184,15 @@ func pendingIDs(t fataler, q *Queue) map[string][]uint64 {
 	return out
 }
 
-// settleAll leases everything pending and settles it as delivered; it returns
-// the messages, sorted.
+// settleAll leases everything pending and settles it as delivered, with the
+// blobs that frames name; it returns the messages, sorted.
 func settleAll(t fataler, q *Queue) (ids []uint64) {
 	for _, lane := range q.Lanes() {
 		for _, l := range leaseAllOf(t, q, lane.ID) {
 			var done []Settlement
 			for i, f := range l.Frames {
 				ids = append(ids, frameIDs(t, f)...)
-				done = append(done, Settlement{Frame: i, Result: ResultDelivered})
+				done = append(done, Settlement{Frame: i, Result: ResultDelivered, Blobs: blobsOf(frameBlobs(t, q, f), ids)})
 			}
 			if err := l.Settle(done...); err != nil {
 				t.Fatalf("settle: %v", err)

@@ -71,7 +71,7 @@ func (r *appendRequest) estimate() {
 		n = len(r.export.Payload) / 4 // as LLM spans compress
 	}
 	r.lane = r.export.Lane
-	r.storedBytes = int64(n) + frameHeaderBytes + 16*int64(len(r.export.Traces))
+	r.storedBytes = int64(n) + frameHeaderBytes + 16*int64(len(r.export.Traces)) + blobNoteBytes*int64(len(r.export.Blobs))
 }
 
 // compressAlone compresses a large export in its caller's goroutine.
@@ -91,8 +91,9 @@ func (q *Queue) compressAlone(ctx context.Context, r *appendRequest) error {
 // replace, in one transaction.
 type change struct {
 	events []event
-	frames []int  // of the lease, that the events settle
-	parts  []Part // new frames, in lane
+	frames []int    // of the lease, that the events settle
+	parts  []Part   // new frames, in lane
+	blobs  []string // to be removed once this is durable
 	lane   LaneID
 	atMS   int64
 	done   chan error // cap 1

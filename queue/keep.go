@@ -51,6 +51,7 @@ func (q *Queue) keep() error {
 	q.keepMu.Lock()
 	defer q.keepMu.Unlock()
 	q.disk.restore()
+	q.removeDoomed()
 	err := q.retire()
 	q.trim()
 	if serr := q.shelve(); err == nil {

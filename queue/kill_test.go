@@ -19,6 +19,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // The test binary runs itself as a child that uses a queue and is killed. The
@@ -94,7 +96,11 @@ func childWork() error {
 			for r := rand.New(rand.NewPCG(base, uint64(worker))); ; {
 				id := next.Add(1)
 				say("try %d", id)
-				if q.Append(context.Background(), export("lane"+strconv.Itoa(worker%3), r.IntN(20_000), id)) == nil {
+				e := export("lane"+strconv.Itoa(worker%3), r.IntN(20_000), id)
+				if worker == 0 {
+					childBlobs(q, e, id, r.IntN(4))
+				}
+				if q.Append(context.Background(), e) == nil {
 					say("acked %d", id)
 				}
 			}
@@ -103,6 +109,31 @@ func childWork() error {
 	wg.Go(func() { childSettle(q, say) })
 	wg.Wait()
 	return nil
+}
+
+// childBlobs gives an export up to two blobs, or writes one for nobody.
+func childBlobs(q *Queue, e *Export, id uint64, n int) {
+	for range min(n, 2) {
+		if b, err := writeBlob(q, id, 30_000); err == nil {
+			withBlob(e, b)
+		}
+	}
+	if n < 2 {
+		return
+	}
+	if b, err := writeBlob(q, id, 30_000); err == nil && n == 2 {
+		q.RemoveBlob(b)
+	}
+}
+
+// blobsOf names the blobs of some of a frame's messages.
+func blobsOf(blobs []messageBlob, ids []uint64) (names []string) {
+	for _, b := range blobs {
+		if slices.Contains(ids, b.message) {
+			names = append(names, b.name)
+		}
+	}
+	return names
 }
 
 // childSettle leases and settles: most are delivered, some split, some kept
@@ -119,16 +150,16 @@ func childSettle(q *Queue, say func(string, ...any)) {
 			var settlements []Settlement
 			var gone []uint64
 			for i, frame := range l.Frames {
-				ids := frameIDs(f, frame)
+				ids, blobs := frameIDs(f, frame), frameBlobs(f, q, frame)
 				switch n := r.IntN(20); {
 				case n == 0 && kept != 0:
 					settlements = append(settlements, Settlement{Frame: i, Result: ResultKept, Place: kept})
 				case n == 1:
-					parts := splitParts(ids[1:], plain(f, frame))
-					settlements = append(settlements, Settlement{Frame: i, Result: ResultReplaced, Delivered: 1, Parts: parts})
+					parts := splitParts(ids[1:], plain(f, frame), blobs)
+					settlements = append(settlements, Settlement{Frame: i, Result: ResultReplaced, Delivered: 1, Parts: parts, Blobs: blobsOf(blobs, ids[:1])})
 					gone = append(gone, ids[0])
 				case n > 2:
-					settlements = append(settlements, Settlement{Frame: i, Result: ResultDelivered})
+					settlements = append(settlements, Settlement{Frame: i, Result: ResultDelivered, Blobs: blobsOf(blobs, ids)})
 					gone = append(gone, ids...)
 				}
 			}
@@ -146,13 +177,17 @@ func childSettle(q *Queue, say func(string, ...any)) {
 	}
 }
 
-// splitParts makes a part of each message.
-func splitParts(ids []uint64, payload []byte) (parts []Part) {
+// splitParts makes a part of each message, that names its blobs.
+func splitParts(ids []uint64, payload []byte, blobs []messageBlob) (parts []Part) {
 	for len(payload) > 0 {
 		n := 12 + int(uint32(payload[0])<<24|uint32(payload[1])<<16|uint32(payload[2])<<8|uint32(payload[3]))
 		found, err := messageIDs(payload[:n])
 		if err == nil && len(found) == 1 && slices.Contains(ids, found[0]) {
-			parts = append(parts, Part{Payload: payload[:n], Items: 1, Traces: []TraceID{traceOf(found[0])}})
+			p := Part{Payload: payload[:n], Items: 1, Traces: []TraceID{traceOf(found[0])}}
+			for _, name := range blobsOf(blobs, found) {
+				p.Traces = append(p.Traces, blobTrace(Blob{ID: name}))
+			}
+			parts = append(parts, p)
 		}
 		payload = payload[n:]
 	}
@@ -223,7 +258,7 @@ func (w *witness) read(t *testing.T, r io.Reader, enough func() bool, kill func(
 func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 	dir := t.TempDir()
 	w := newWitness()
-	steps := []string{"committed", "rotating", "rotated", "shelved", "removed", "recovering", "recovered"}
+	steps := []string{"committed", "rotating", "rotated", "shelved", "removed", "recovering", "recovered", "blob-written", "blob-named", "blobs-settled"}
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -312,6 +347,7 @@ func checkSurvivors(t *testing.T, w *witness, dir string, drain bool) {
 			found[id]++
 		}
 	}
+	checkFrameBlobs(t, q)
 	for id, n := range found {
 		switch {
 		case n > 1:
@@ -331,6 +367,26 @@ func checkSurvivors(t *testing.T, w *witness, dir string, drain bool) {
 		for _, id := range settleAll(t, q) {
 			w.settling[id], w.settled[id] = true, true
 		}
+		wantBlobs(t, q)
+	}
+}
+
+// checkFrameBlobs reads the blobs that frames name, and looks for others.
+func checkFrameBlobs(t fataler, q *Queue) {
+	want := []string{}
+	for _, lane := range q.Lanes() {
+		for _, l := range leaseAllOf(t, q, lane.ID) {
+			for _, f := range l.Frames {
+				for _, b := range frameBlobs(t, q, f) {
+					want = append(want, b.name)
+				}
+			}
+			l.Return()
+		}
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, blobNames(t, q.cfg.Dir)); diff != "" {
+		t.Fatalf("files of blobs (-named by frames +got):\n%s", diff)
 	}
 }
 

@@ -38,21 +38,27 @@ func TestKnownDamage(t *testing.T) {
 
 // run makes two segments: messages 1 to 3 (lane a) in the old one, 4 (lane a)
 // and 5 (lane b) in the active one, which also has a case, a note, and the
-// record that message 6 was delivered.
+// record that message 6 was delivered. Messages 1 and 4 have a blob.
 func (k known) run(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "copy")
 	cfg := smallConfig(filepath.Join(t.TempDir(), "origin"))
 	cfg.ShelveAfter = 1 << 60
 	q := mustOpen(t, cfg)
 	for id := range uint64(3) {
-		mustAppend(t, q, export("a", 3000, id+1))
+		e := export("a", 3000, id+1)
+		if id == 0 {
+			e.Blobs = append(e.Blobs, mustWriteBlob(t, q, 1, 100))
+		}
+		mustAppend(t, q, e)
 	}
 	old := filepath.Base(q.active.dir)
 	if err := q.rotate(); err != nil {
 		t.Fatal(err)
 	}
 	active := filepath.Base(q.active.dir)
-	mustAppend(t, q, export("a", 3000, 4))
+	e := export("a", 3000, 4)
+	e.Blobs = append(e.Blobs, mustWriteBlob(t, q, 4, 100))
+	mustAppend(t, q, e)
 	mustAppend(t, q, export("b", 3000, 5))
 	mustAppend(t, q, export("c", 3000, 6))
 	l := leaseAllOf(t, q, laneID(q, "c"))[0]
@@ -85,6 +91,7 @@ func (k known) check(t *testing.T, dir string) {
 		want = []uint64{1, 2, 3, 4, 5}
 	}
 	pendingIDs(t, q) // finds damage
+	checkKnownBlobs(t, q)
 	var kept int64
 	for _, c := range q.Cases() {
 		if c.Kind == CaseDamage {
@@ -117,6 +124,52 @@ func (k known) check(t *testing.T, dir string) {
 		t.Errorf("contents after another start (-want +got):\n%s", diff)
 	}
 	checkTotals(t, q)
+	checkKnownBlobs(t, q)
+}
+
+// checkKnownBlobs: whatever is damaged, the blobs of messages 1 and 4 stay and
+// can be read, under their name or set aside.
+func checkKnownBlobs(t *testing.T, q *Queue) {
+	t.Helper()
+	var of []uint64
+	for _, name := range blobNames(t, q.cfg.Dir) {
+		of = append(of, checkBlob(t, q, strings.TrimSuffix(name, unclaimedSuffix)))
+	}
+	slices.Sort(of)
+	if diff := cmp.Diff([]uint64{1, 4}, of); diff != "" {
+		t.Errorf("blobs by message (-want +got):\n%s", diff)
+	}
+}
+
+// TestUnreadableSegmentOutlivesAStartThatIsKilled: the start that finds it
+// renames it last, and a kill before must not have the next one delete it.
+func TestUnreadableSegmentOutlivesAStartThatIsKilled(t *testing.T) {
+	cfg := smallConfig(t.TempDir())
+	q := mustOpen(t, cfg)
+	mustAppend(t, q, export("a", 3000, 1))
+	active := q.active.dir
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(active, "MANIFEST"), []byte("garbage, not a manifest"))
+	killed := filepath.Join(t.TempDir(), "killed")
+	cfg.step = func(name string) {
+		if name == "recovered" {
+			copyDir(t, cfg.Dir, killed)
+		}
+	}
+	mustOpen(t, cfg)
+	for _, dir := range []string{cfg.Dir, killed} {
+		if dir == killed {
+			again := mustOpen(t, smallConfig(dir))
+			if err := again.keep(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(dir, "segments", filepath.Base(active)+asideSuffix)); err != nil {
+			t.Errorf("the unreadable segment was not kept: %v", err)
+		}
+	}
 }
 
 func knownDamage() []known {

@@ -183,7 +183,7 @@ func (l *Lease) read() error {
 		case err == nil:
 			refs = append(refs, ref)
 			spans = append(spans, span{from, len(buf)})
-		case errors.Is(err, errDamaged) || errors.Is(err, errNotFound):
+		case errors.Is(err, ErrDamaged) || errors.Is(err, errNotFound):
 			buf = buf[:from]
 			if err := l.q.keepDamaged(&ref, err); err != nil {
 				l.refs = append(refs, l.refs[i:]...)
@@ -313,6 +313,11 @@ type Settlement struct {
 	Place     Place  // ResultKept
 	Delivered int    // ResultReplaced, ResultPartly
 	Parts     []Part // ResultReplaced
+
+	// Blobs are the blobs that nothing refers to any more once this is
+	// settled. They are forgotten in the same transaction, and their files
+	// removed after it; names that are of no blob are passed over.
+	Blobs []string
 }
 
 // Settle makes the settlements durable and returns the other frames to the
@@ -348,6 +353,10 @@ func (l *Lease) Settle(settlements ...Settlement) error {
 		for _, i := range c.frames {
 			l.refs[i].done = true
 		}
+		if len(c.blobs) > 0 {
+			l.q.cfg.step("blobs-settled")
+			l.q.unlinkBlobs(c.blobs)
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -367,7 +376,7 @@ func (l *Lease) changes(settlements []Settlement) ([]*change, error) {
 			return nil, fmt.Errorf("settle frame %d of a lease of %d: settled twice", s.Frame, len(l.refs))
 		}
 		seen[s.Frame] = true
-		ref := &l.refs[s.Frame]
+		ref, c := &l.refs[s.Frame], plain
 		switch s.Result {
 		case ResultDelivered:
 			plain.add(s.Frame, ref.event(eventDelivered))
@@ -390,8 +399,8 @@ func (l *Lease) changes(settlements []Settlement) ([]*change, error) {
 			keptBytes += e.bytes
 			plain.add(s.Frame, e)
 		case ResultReplaced:
-			c, err := replaceChange(ref, &s)
-			if err != nil {
+			var err error
+			if c, err = replaceChange(ref, &s); err != nil {
 				return nil, err
 			}
 			for i := range s.Parts {
@@ -403,6 +412,7 @@ func (l *Lease) changes(settlements []Settlement) ([]*change, error) {
 		default:
 			return nil, fmt.Errorf("settle frame %d: unknown result %d", s.Frame, s.Result)
 		}
+		l.q.forgetBlobs(c, s.Blobs)
 	}
 	if keptBytes > 0 && !l.q.roomToKeep(keptBytes) {
 		return nil, ErrKeptFull

@@ -22,7 +22,7 @@ func (q *Queue) load(s *segment) error {
 		q.releaseStore(s)
 	}
 	switch {
-	case err != nil && !errors.Is(err, errDamaged) && q.storeUnavailable(err):
+	case err != nil && !errors.Is(err, ErrDamaged) && q.storeUnavailable(err):
 		return fmt.Errorf("read segment %d: %w", s.id, err)
 	case err != nil:
 		q.cfg.Logger.Error("a segment cannot be read in full; its files will be kept", "segment", s.id, "error", err)

@@ -94,11 +94,13 @@ var metricTable = []Metric{
 	{"weir_queue_bytes", "gauge", []string{"state"}, "Stored bytes of live frames, by state: pending, kept."},
 	{"weir_queue_lanes", "gauge", nil, "Lanes known to the queue."},
 	{"weir_queue_segments", "gauge", nil, "Segments on disk."},
-	{"weir_queue_disk_used_bytes", "gauge", nil, "Disk space the segments occupy."},
-	{"weir_queue_disk_max_bytes", "gauge", nil, "Disk space the segments may occupy."},
+	{"weir_queue_blobs", "gauge", nil, "Attachments kept in files of their own."},
+	{"weir_queue_blob_bytes", "gauge", nil, "Bytes of these files."},
+	{"weir_queue_disk_used_bytes", "gauge", nil, "Disk space the segments and attachments occupy."},
+	{"weir_queue_disk_max_bytes", "gauge", nil, "Disk space the segments and attachments may occupy."},
 	{"weir_queue_disk_free_bytes", "gauge", nil, "Free space of the file system of the data directory."},
 	{"weir_queue_refusing", "gauge", nil, "1 while appends are refused for lack of disk space, else 0."},
-	{"weir_queue_refused_exports_total", "counter", []string{"reason"}, "Exports refused since the start, by reason: disk_full, buffer_full, lanes, busy, closed, error."},
+	{"weir_queue_refused_exports_total", "counter", []string{"reason"}, "Exports refused since the start, by reason: disk_full, buffer_full, lanes, busy, blobs, closed, error."},
 	{"weir_queue_commit_seconds", "histogram", nil, "Time from building a group to its being synced."},
 	{"weir_queue_commit_exports", "histogram", nil, "Exports that shared a commit; 0 for commits of settlements alone."},
 }
@@ -154,6 +156,8 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge("weir_queue_bytes", float64(kept), "kept")
 	gauge("weir_queue_lanes", float64(len(s.Lanes)))
 	gauge("weir_queue_segments", float64(s.Segments))
+	gauge("weir_queue_blobs", float64(s.Blobs))
+	gauge("weir_queue_blob_bytes", float64(s.BlobBytes))
 	gauge("weir_queue_disk_used_bytes", float64(s.UsedBytes))
 	gauge("weir_queue_disk_max_bytes", float64(s.MaxBytes))
 	gauge("weir_queue_disk_free_bytes", float64(s.FreeBytes))

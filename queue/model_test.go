@@ -31,6 +31,8 @@ type model struct {
 	cases     map[Place]string // data
 	notes     map[string][]byte
 	leases    []*modelLease
+	blobs     map[uint64][]Blob // of live messages
+	loose     []Blob            // of no message
 }
 
 type modelLease struct {
@@ -46,6 +48,7 @@ func TestQueueBehavesLikeTheModel(t *testing.T) {
 		m := &model{
 			t: rt, dir: filepath.Join(root, fmt.Sprint(runs)), lane: map[uint64]string{}, place: map[uint64]Place{},
 			sizes: map[uint64]int{}, cases: map[Place]string{}, notes: map[string][]byte{},
+			blobs: map[uint64][]Blob{},
 		}
 		m.open()
 		defer func() {
@@ -64,6 +67,7 @@ func TestQueueBehavesLikeTheModel(t *testing.T) {
 			"release": m.release,
 			"close":   m.closeCase,
 			"note":    m.setNote,
+			"blob":    m.dropBlob,
 			"keep":    m.keep,
 			"reopen":  m.reopen,
 			"crash":   m.crash,
@@ -93,7 +97,18 @@ func (m *model) append(t *rapid.T) {
 		ids = append(ids, m.next)
 		m.lane[m.next], m.place[m.next], m.sizes[m.next] = lane, Pending, size
 	}
-	if err := m.q.Append(context.Background(), export(lane, size, ids...)); err != nil {
+	e := export(lane, size, ids...)
+	for _, id := range ids[:rapid.IntRange(0, 1).Draw(t, "with blobs")] {
+		for range rapid.IntRange(1, 2).Draw(t, "blobs") {
+			b, err := writeBlob(m.q, id, rapid.SampledFrom([]int{0, 1, 5000}).Draw(t, "blob bytes"))
+			if err != nil {
+				t.Fatalf("write blob: %v", err)
+			}
+			e.Blobs = append(e.Blobs, b)
+			m.blobs[id] = append(m.blobs[id], b)
+		}
+	}
+	if err := m.q.Append(context.Background(), e); err != nil {
 		t.Fatalf("append: %v", err)
 	}
 }
@@ -161,7 +176,32 @@ func (m *model) forget(ids ...uint64) {
 	for _, id := range ids {
 		delete(m.lane, id)
 		delete(m.place, id)
+		delete(m.blobs, id)
 	}
+}
+
+// blobIDs names the blobs of messages that are settled.
+func (m *model) blobIDs(ids []uint64) (names []string) {
+	for _, id := range ids {
+		for _, b := range m.blobs[id] {
+			names = append(names, b.ID)
+		}
+	}
+	return names
+}
+
+// dropBlob writes a blob for nobody, or removes one.
+func (m *model) dropBlob(t *rapid.T) {
+	if len(m.loose) > 0 && rapid.Bool().Draw(t, "remove") {
+		m.q.RemoveBlob(m.loose[0])
+		m.loose = m.loose[1:]
+		return
+	}
+	b, err := writeBlob(m.q, m.next, 100)
+	if err != nil {
+		t.Fatalf("write blob: %v", err)
+	}
+	m.loose = append(m.loose, b)
 }
 
 func (m *model) pickCase(t *rapid.T) Place {
@@ -184,11 +224,11 @@ func (m *model) settle(t *rapid.T) {
 		case 0:
 			continue
 		case 1:
-			s.Result = ResultDelivered
+			s.Result, s.Blobs = ResultDelivered, m.blobIDs(ids)
 			m.delivered += int64(len(ids))
 			m.forget(ids...)
 		case 2:
-			s.Result, s.Reason = ResultDropped, "policy"
+			s.Result, s.Reason, s.Blobs = ResultDropped, "policy", m.blobIDs(ids)
 			m.dropped += int64(len(ids))
 			m.forget(ids...)
 		case 3:
@@ -203,6 +243,7 @@ func (m *model) settle(t *rapid.T) {
 			s.Result = ResultReplaced
 			s.Delivered = rapid.IntRange(0, len(ids)).Draw(t, "delivered")
 			m.delivered += int64(s.Delivered)
+			s.Blobs = m.blobIDs(ids[:s.Delivered])
 			m.forget(ids[:s.Delivered]...)
 			for j, id := range ids[s.Delivered:] {
 				p := Part{Payload: message(id, m.sizes[id]), Items: 1, Traces: []TraceID{traceOf(id)}}
@@ -306,8 +347,9 @@ func (m *model) reopen(t *rapid.T) {
 			t.Fatalf("lease after close: %v, want %v", err, ErrClosed)
 		}
 	}
-	m.leases = nil
+	m.leases, m.loose = nil, nil
 	m.open()
+	m.checkBlobs()
 }
 
 func (m *model) crash(t *rapid.T) {
@@ -319,8 +361,32 @@ func (m *model) crash(t *rapid.T) {
 		t.Fatalf("close: %v", err)
 	}
 	_ = os.RemoveAll(from)
-	m.leases = nil
+	m.leases, m.loose = nil, nil
 	m.open()
+	m.checkBlobs()
+}
+
+// checkBlobs reads every blob, and looks for others.
+func (m *model) checkBlobs() {
+	want := []string{}
+	for id, blobs := range m.blobs {
+		for _, b := range blobs {
+			want = append(want, b.ID)
+			if got := checkBlob(m.t, m.q, b.ID); got != id {
+				m.t.Fatalf("blob %s is of message %d, want %d", b.ID, got, id)
+			}
+		}
+	}
+	for _, b := range m.loose {
+		want = append(want, b.ID)
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, blobNames(m.t, m.q.cfg.Dir)); diff != "" {
+		m.t.Fatalf("files of blobs (-want +got):\n%s", diff)
+	}
+	if s := m.q.Stats(); s.Blobs != len(want) {
+		m.t.Fatalf("stats say %d blobs, want %d", s.Blobs, len(want))
+	}
 }
 
 // check compares what the queue says with the model.
@@ -352,7 +418,16 @@ func (m *model) check(t *rapid.T) {
 	if diff := cmp.Diff(wantCases, gotCases); diff != "" {
 		t.Fatalf("cases (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(m.notes, m.q.Notes(""), equateEmptyBytes); diff != "" {
+	notes := m.q.Notes("")
+	for _, blobs := range m.blobs {
+		for _, b := range blobs {
+			if notes[blobNotes+b.ID] == nil {
+				t.Fatalf("blob %s has no note", b.ID)
+			}
+			delete(notes, blobNotes+b.ID)
+		}
+	}
+	if diff := cmp.Diff(m.notes, notes, equateEmptyBytes); diff != "" {
 		t.Fatalf("notes (-want +got):\n%s", diff)
 	}
 }
@@ -366,6 +441,7 @@ func (m *model) finish() {
 	}
 	m.leases = nil
 	m.compareContents()
+	m.checkBlobs()
 	for p := range m.cases {
 		if err := m.q.Release(p); err != nil {
 			m.t.Fatalf("release: %v", err)
@@ -373,9 +449,22 @@ func (m *model) finish() {
 		m.released(p)
 	}
 	m.compareContents()
-	m.delivered += int64(len(settleAll(m.t, m.q)))
-	m.forget(slices.Collect(maps.Keys(m.lane))...)
+	for _, lane := range m.q.Lanes() {
+		for _, l := range leaseAllOf(m.t, m.q, lane.ID) {
+			var done []Settlement
+			for i, f := range l.Frames {
+				ids := frameIDs(m.t, f)
+				done = append(done, Settlement{Frame: i, Result: ResultDelivered, Blobs: m.blobIDs(ids)})
+				m.delivered += int64(len(ids))
+				m.forget(ids...)
+			}
+			if err := l.Settle(done...); err != nil {
+				m.t.Fatalf("settle: %v", err)
+			}
+		}
+	}
 	m.check(m.t)
+	m.checkBlobs()
 }
 
 func (m *model) compareContents() {

@@ -70,8 +70,9 @@ type Config struct {
 	preallocate func(path string, n int64) error // fallocate
 	freeBytes   func(dir string) (int64, error)  // statfs
 	now         func() time.Time
-	step        func(name string) // called at each named step that a test may stop at
-	noKeeper    bool              // housekeeping runs only when the test calls keep
+	step        func(name string)            // called at each named step that a test may stop at
+	noKeeper    bool                         // housekeeping runs only when the test calls keep
+	blobFault   func(operation string) error // called before each operation on the file of a blob
 }
 
 // Validate fills in defaults and reports the first setting out of bounds.
@@ -106,6 +107,9 @@ func (c *Config) Validate() error {
 	if c.step == nil {
 		c.step = func(string) {}
 	}
+	if c.blobFault == nil {
+		c.blobFault = func(string) error { return nil }
+	}
 	switch {
 	case c.SegmentBytes < 64<<10 || c.SegmentBytes > 64<<20:
 		return fmt.Errorf("queue: SegmentBytes %d is out of bounds: 64 KiB to 64 MiB", c.SegmentBytes)
@@ -136,19 +140,22 @@ func setDefault[T comparable](v *T, d T) {
 var (
 	// ErrClosed is returned by every call after Close began.
 	ErrClosed = errors.New("queue is closed")
-	// ErrTooLarge is returned for an export over MaxFrameBytes.
-	ErrTooLarge = errors.New("export is larger than a frame may be")
+	// ErrTooLarge is returned for an export over MaxFrameBytes, and for a blob
+	// over its caller's limit.
+	ErrTooLarge = errors.New("too large to be stored")
 	// ErrKeptFull is returned when kept data has reached its share of the cap.
 	ErrKeptFull = errors.New("kept data has reached its share of the buffer")
 	// ErrTooManyNotes is returned when a note would pass the bound on notes.
 	ErrTooManyNotes = errors.New("too many notes")
+	// ErrNoBlob is returned for a blob that is not there.
+	ErrNoBlob = errors.New("no such blob")
 
 	errNoSpace = errors.New("no space left on the file system")
 )
 
 // FullError refuses an append for lack of a resource; nothing was kept.
 type FullError struct {
-	// Reason is a stable word: disk_full, buffer_full, lanes, busy.
+	// Reason is a stable word: disk_full, buffer_full, lanes, busy, blobs.
 	Reason string
 	// Detail says in a sentence what is short.
 	Detail string
@@ -160,10 +167,11 @@ func (e *FullError) Error() string { return "queue refuses data (" + e.Reason + 
 // Queue is a durable store of frames. All methods may be called from any
 // number of goroutines.
 type Queue struct {
-	cfg  Config
-	lock *dirLock
-	enc  *zstd.Encoder
-	disk *diskGuard
+	cfg   Config
+	lock  *dirLock
+	enc   *zstd.Encoder
+	disk  *diskGuard
+	blobs *blobSet
 
 	// compressing bounds the callers that compress their own export.
 	compressing chan struct{}
@@ -236,7 +244,7 @@ func open(cfg Config, lock *dirLock) (*Queue, error) {
 		return nil, fmt.Errorf("set up compression: %w", err)
 	}
 	q := &Queue{
-		cfg: cfg, lock: lock, enc: enc, disk: newDiskGuard(cfg),
+		cfg: cfg, lock: lock, enc: enc, disk: newDiskGuard(cfg), blobs: newBlobSet(cfg.Dir),
 		compressing: make(chan struct{}, compressors()),
 		segs:        map[uint64]*segment{},
 		inFlight:    map[LaneID]int{},
@@ -265,7 +273,8 @@ func signal(ch chan struct{}) {
 }
 
 // Close stops taking exports, commits what waits, and closes the store. Frames
-// still leased stay on disk as pending. Close is idempotent.
+// still leased stay on disk as pending. Blobs still being written end with
+// ErrClosed at their next piece. Close is idempotent.
 func (q *Queue) Close() error {
 	q.closed.Do(func() {
 		q.closing.Store(true)
@@ -311,7 +320,8 @@ func (q *Queue) closeStores() error {
 }
 
 // Append makes an export durable and returns nil once it is synced. It returns
-// a *FullError when there is no room, ErrTooLarge, ErrClosed, or ctx.Err() if
+// a *FullError when there is no room, ErrTooLarge, ErrClosed, ErrNoBlob for a
+// blob that is not there to be taken, or ctx.Err() if
 // ctx ends first, in which case the export may or may not have been kept.
 // Append only reads e and keeps nothing of it after returning.
 func (q *Queue) Append(ctx context.Context, e *Export) error {
@@ -321,6 +331,14 @@ func (q *Queue) Append(ctx context.Context, e *Export) error {
 	if err := q.checkExport(e); err != nil {
 		return err
 	}
+	if len(e.Blobs) > 0 {
+		return q.appendWithBlobs(ctx, e)
+	}
+	return q.append(ctx, e)
+}
+
+// append is Append for an export that was checked.
+func (q *Queue) append(ctx context.Context, e *Export) error {
 	if err := q.disk.refusal(); err != nil {
 		signal(q.keepWake)
 		q.metrics.refused(err)
@@ -369,6 +387,17 @@ func (q *Queue) checkExport(e *Export) error {
 	return nil
 }
 
+// ActiveSegment is the number of the newest active segment. Segment numbers
+// grow: every frame of an Append that has not begun yet gets this one or a
+// higher one, and a frame with a lower one was appended before, unless it is
+// [Frame.Copied]. Copies on shelves and parts of older frames are numbered by
+// the same counter when they are made, so theirs may be higher than this.
+func (q *Queue) ActiveSegment() uint64 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.active.id
+}
+
 // Export is what Append makes durable as a whole.
 type Export struct {
 	// Lane is the lane's descriptor, at most 4 KiB; equal bytes are one lane.
@@ -379,4 +408,10 @@ type Export struct {
 	Items int
 	// Traces are the distinct trace ids in Payload.
 	Traces []TraceID
+	// Blobs are what WriteBlob returned of the export's content that is too
+	// large for its payload. Once Append has returned nil they are the
+	// export's, as durable as the rest of it, until a settlement names them
+	// (Settlement.Blobs). When it returned an error they are the caller's
+	// again, who removes them or appends them with another export.
+	Blobs []Blob
 }

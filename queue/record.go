@@ -40,14 +40,14 @@ type recordReader struct {
 // openRecord checks the version and checksum of a record.
 func openRecord(b []byte) (*recordReader, error) {
 	if len(b) < 5 {
-		return nil, fmt.Errorf("record of %d bytes: %w", len(b), errDamaged)
+		return nil, fmt.Errorf("record of %d bytes: %w", len(b), ErrDamaged)
 	}
 	body, sum := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
 	if crc32.Checksum(body, castagnoli) != sum {
-		return nil, fmt.Errorf("record fails its checksum: %w", errDamaged)
+		return nil, fmt.Errorf("record fails its checksum: %w", ErrDamaged)
 	}
 	if body[0] != recordVersion {
-		return nil, fmt.Errorf("record version %d, this weir reads version %d: %w", body[0], recordVersion, errDamaged)
+		return nil, fmt.Errorf("record version %d, this weir reads version %d: %w", body[0], recordVersion, ErrDamaged)
 	}
 	return &recordReader{buf: body[1:]}, nil
 }
@@ -55,14 +55,14 @@ func openRecord(b []byte) (*recordReader, error) {
 // close reports what went wrong, if anything, or that something is left over.
 func (r *recordReader) close() error {
 	if r.err == nil && len(r.buf) > 0 {
-		return fmt.Errorf("record has %d bytes too many: %w", len(r.buf), errDamaged)
+		return fmt.Errorf("record has %d bytes too many: %w", len(r.buf), ErrDamaged)
 	}
 	return r.err
 }
 
 func (r *recordReader) fail() {
 	if r.err == nil {
-		r.err = fmt.Errorf("record ends early: %w", errDamaged)
+		r.err = fmt.Errorf("record ends early: %w", ErrDamaged)
 	}
 	r.buf = nil
 }
@@ -284,7 +284,7 @@ func key16(prefix string, n uint16) []byte {
 // seqOf reads the number of a 4-byte key.
 func seqOf(key []byte) (uint32, error) {
 	if len(key) != 5 {
-		return 0, fmt.Errorf("key of %d bytes: %w", len(key), errDamaged)
+		return 0, fmt.Errorf("key of %d bytes: %w", len(key), ErrDamaged)
 	}
 	return binary.BigEndian.Uint32(key[1:]), nil
 }

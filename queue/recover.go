@@ -29,6 +29,9 @@ type recovery struct {
 	// damaged is set when something could not be read. What is not known to be
 	// settled is then pending: it may be delivered twice, and is not lost.
 	damaged bool
+
+	// based is set once a checkpoint was read; without one nothing is known.
+	based bool
 }
 
 // recover rebuilds the state, begins a new active segment with it, and only
@@ -59,6 +62,16 @@ func (q *Queue) recover() error {
 		q.segs[f.id].sealed = true
 	}
 	q.loseMissing()
+	blobs, err := q.listBlobs()
+	if err != nil {
+		return err
+	}
+	if r.damaged || !r.based {
+		if err := blobs.setAside(); err != nil {
+			return err
+		}
+	}
+	r.nameAside()
 	active, err := q.createSegment(false)
 	if err != nil {
 		return fmt.Errorf("start the queue in %s: %w; free some space (weir needs about 16 MiB to start)", q.cfg.Dir, err)
@@ -67,13 +80,28 @@ func (q *Queue) recover() error {
 		return errors.Join(fmt.Errorf("start the queue in %s: %w", q.cfg.Dir, err), q.removeSegment(active))
 	}
 	q.cfg.step("recovered")
+	blobs.finish()
 	q.disk.restore()
 	for _, f := range r.aside {
 		if err := setAside(f.dir); err != nil {
 			return err
 		}
+		delete(q.st.segments, f.id)
 	}
 	return q.removeStrays(found)
+}
+
+// nameAside makes what is going to be set aside part of the new checkpoint, as
+// drained and damaged: should this start end before it is renamed, the next one
+// would take it for a stray, and delete it.
+func (r *recovery) nameAside() {
+	for _, f := range r.aside {
+		if r.q.st.segments[f.id] == nil {
+			s := newSegmentState(f.id, f.shelf)
+			s.damaged = true
+			r.q.st.segments[f.id] = s
+		}
+	}
 }
 
 // listSegments lists the segment directories, oldest first.
@@ -127,7 +155,7 @@ func (r *recovery) readState() error {
 			return err
 		})
 		if err == nil {
-			r.q.st = state
+			r.q.st, r.based = state, true
 			break
 		}
 		s.damaged = true // its files are kept once it is drained

@@ -235,7 +235,7 @@ func (q *Queue) initSegment(s *segment) error {
 		st, err = q.cfg.open(s.dir, storeCreate, storeConfig{sync: !q.cfg.NoSync, logger: q.cfg.Logger})
 		return err
 	})
-	if errors.Is(err, errDamaged) {
+	if errors.Is(err, ErrDamaged) {
 		return errors.Join(errNoSpace, err)
 	}
 	if err != nil {

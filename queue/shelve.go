@@ -143,7 +143,7 @@ func (q *Queue) shelveBatch(s *segment, refs []leaseRef) (n int, err error) {
 		ref := &refs[n]
 		n++
 		value, err := q.copyFrame(s, ref)
-		if err != nil && !errors.Is(err, errDamaged) && !errors.Is(err, errNotFound) {
+		if err != nil && !errors.Is(err, ErrDamaged) && !errors.Is(err, errNotFound) {
 			return 0, err
 		}
 		if err != nil { // not even a header, and its segment goes away

@@ -3,6 +3,7 @@ package queue
 import (
 	"cmp"
 	"slices"
+	"strings"
 )
 
 // bucket groups live frames of a segment: same lane, same place.
@@ -157,6 +158,10 @@ type state struct {
 	cases    map[Place]*caseState
 	notes    map[string][]byte
 	segments map[uint64]*segmentState
+
+	// Sums over notes, kept by setNote.
+	callerNotes     int   // those that do not name blobs
+	callerNoteBytes int64 // of their keys and values
 }
 
 func newState() *state {
@@ -214,11 +219,7 @@ func (st *state) apply(e *event) {
 			delete(st.cases, e.from)
 		}
 	case eventNote:
-		if e.data == nil {
-			delete(st.notes, e.text)
-		} else {
-			st.notes[e.text] = e.data
-		}
+		st.setNote(e.text, e.data)
 	case eventLane:
 		if st.lanes[e.lane] == nil {
 			st.addLane(&laneState{id: e.lane, descriptor: string(e.data)})
@@ -231,6 +232,27 @@ func (st *state) apply(e *event) {
 			s.damaged = true
 		}
 		st.dropped[e.text] += e.items
+	}
+}
+
+// setNote changes a note; nil removes it.
+func (st *state) setNote(key string, value []byte) {
+	old, had := st.notes[key]
+	if value == nil {
+		delete(st.notes, key)
+	} else {
+		st.notes[key] = value
+	}
+	if strings.HasPrefix(key, blobNotes) {
+		return
+	}
+	if had {
+		st.callerNotes--
+		st.callerNoteBytes -= int64(len(key) + len(old))
+	}
+	if value != nil {
+		st.callerNotes++
+		st.callerNoteBytes += int64(len(key) + len(value))
 	}
 }
 

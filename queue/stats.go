@@ -11,9 +11,11 @@ type Stats struct {
 	Totals    Totals
 	Lanes     []LaneStats
 	Segments  int
-	UsedBytes int64 // on disk, as last measured
+	UsedBytes int64 // on disk, as last measured, blobs included
 	MaxBytes  int64
 	FreeBytes int64 // of the file system
+	Blobs     int   // kept aside, whether or not an export has taken them
+	BlobBytes int64 // of their files, those being written included
 	MinFree   int64
 	Refusing  *FullError // why appends are refused at present; nil: they are not
 	Reports   []string   // what recovery found that a person should know
@@ -39,7 +41,8 @@ func (q *Queue) Stats() Stats {
 		MaxBytes: q.cfg.MaxBytes, MinFree: q.disk.minFreeBytes, Lanes: q.lanesLocked(),
 	}
 	q.mu.Unlock()
-	s.UsedBytes, s.Refusing = q.disk.used.Load(), q.disk.full.Load()
+	s.UsedBytes, s.Refusing = q.disk.usedBytes(), q.disk.full.Load()
+	s.Blobs, s.BlobBytes = q.blobs.count(), q.disk.blobs.Load()
 	s.FreeBytes = q.disk.freeNow(false)
 	return s
 }

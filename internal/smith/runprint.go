@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // runLines lays out those runs of one request that have ended.
@@ -42,10 +43,12 @@ func runDuration(r *Run) string {
 	}
 	start, err1 := parseTime(r.Get("start_time"))
 	end, err2 := parseTime(r.Get("end_time"))
-	if err1 != nil || err2 != nil || end.Before(start) {
+	took := end.Sub(start)
+	// The JS SDK gives a start microseconds that count its runs, an end none.
+	if err1 != nil || err2 != nil || took <= -time.Millisecond {
 		return "-"
 	}
-	return short(end.Sub(start))
+	return short(max(0, took))
 }
 
 // runTokens shows the usage a run reports, where the SDKs put it (LangSmith

@@ -226,9 +226,9 @@ func TestPrintShowsRunsThatHaveEnded(t *testing.T) {
 	root := runJSON([]int{1}, "name", `"agent"`, "session_name", `"my-very-long-project-name"`)
 	llm := runJSON([]int{1, 2}, "run_type", `"llm"`, "end_time", `"2026-11-23T12:00:02.5Z"`,
 		"outputs", `{"usage_metadata":{"input_tokens":12,"output_tokens":3}}`)
-	tool := runJSON([]int{1, 2, 3}, "name", `"a\u001b[2J\ntool"`, "end_time", `1795435202000`, "error", `"ValueError('no')\nTraceback"`,
+	tool := runJSON([]int{1, 2, 3}, "name", `"a\u001b[2J\ntool"`, "start_time", `"2026-11-23T12:00:02.000999Z"`, "end_time", `1795435202000`, "error", `"ValueError('no')\nTraceback"`,
 		"extra", `{"metadata":{"usage_metadata":{"total_tokens":5}}}`)
-	c.batch([]string{root, tool, llm}, nil).want(t, 202, batched)
+	c.batch([]string{root, tool, llm}, []string{runJSON([]int{1, 2}, "run_type", `"llm"`)}).want(t, 202, batched)
 	c.batch(nil, []string{runJSON([]int{1}, "name", `"agent"`, "end_time", `"2026-11-23T12:01:03Z"`)}).want(t, 202, batched)
 	sub.Close()
 	var out strings.Builder

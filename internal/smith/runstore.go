@@ -225,7 +225,8 @@ func (st *store) takeRuns(in *Request, path string, ops []op, rules runRules) er
 	}
 	in.Operations = len(ops)
 	st.tallyRunsLocked(in, path)
-	var touched []*runState
+	var touched []*runState // in order, each once
+	seen := map[*runState]bool{}
 	for i := range ops {
 		o := &ops[i]
 		st.stats.Runs.count(o.kind, 1)
@@ -234,8 +235,8 @@ func (st *store) takeRuns(in *Request, path string, ops []op, rules runRules) er
 			st.takeFeedbackLocked(in, o)
 			continue
 		}
-		r := st.takeRunLocked(in, o, again[i])
-		if len(touched) == 0 || touched[len(touched)-1] != r {
+		if r := st.takeRunLocked(in, o, again[i]); !seen[r] {
+			seen[r] = true
 			touched = append(touched, r)
 		}
 	}

@@ -323,3 +323,24 @@ func TestRunsMayComeFromManyAtOnce(t *testing.T) {
 		t.Errorf("the shared run came %d times", r.Posts)
 	}
 }
+
+func TestAFileOrAFeedbackThatComesAgainReplacesItself(t *testing.T) {
+	s, c := start(t, clock())
+	id := rid(1).String()
+	c.multipart(newForm(t).json("post."+id, runJSON([]int{1})).part("attachment."+id+".b", "text/plain", "other")).want(t, 202, ingested)
+	for _, text := range []string{"first", "2nd"} {
+		c.multipart(newForm(t).part("attachment."+id+".a", "text/plain", text).
+			json("feedback."+rid(2).String(), `{"trace_id":"`+id+`","key":"k","comment":"`+text+`"}`)).want(t, 202, ingested)
+	}
+	r, _ := s.Run(rid(1))
+	if len(r.Attachments) != 2 || string(r.Attachments[0].Data) != "2nd" || r.Attachments[1].Name != "b" {
+		t.Errorf("attachments = %+v", r.Attachments)
+	}
+	if f := s.Feedbacks(); len(f) != 1 || f[0].Changes != 1 || f[0].Members.Text("comment") != "2nd" {
+		t.Errorf("feedback = %+v", f)
+	}
+	st := s.Stats().Runs
+	if st.Duplicates["attachment"] != 1 || st.Duplicates["feedback"] != 1 || st.Conflicts != 0 || st.Attachments != 3 {
+		t.Errorf("stats = %+v", st)
+	}
+}

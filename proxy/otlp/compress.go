@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc/encoding"
 	// Its init registers grpc-go's own gzip, which must come before ours.
 	_ "google.golang.org/grpc/encoding/gzip"
+
+	"weir/internal/inflate"
 )
 
 // Names of the encodings, the same in HTTP's Content-Encoding and in gRPC's
@@ -44,92 +46,20 @@ func encodingOf(name string) (e compression, ok bool) {
 	}
 }
 
-// decoder decompresses one message at a time: all members of a gzip stream,
-// all frames of a zstd stream. Close gives it back.
-type decoder interface {
-	io.ReadCloser
-}
-
-// decode returns a decoder for r, which is read while the decoder is. How much
-// comes out is for the caller to bound; how much memory a decoder needs for
-// itself is bounded here, by the window.
-func decode(e compression, r io.Reader) (decoder, error) {
+// decode returns a decompressor of r. How much comes out is for the caller to
+// bound.
+func decode(e compression, r io.Reader) (io.ReadCloser, error) {
 	switch e {
 	case encodingGzip:
-		return newGzipReader(r)
+		return inflate.Gzip(r)
 	case encodingZstd:
-		return newZstdReader(r)
+		return inflate.Zstd(r)
 	default:
 		return io.NopCloser(r), nil
 	}
 }
 
-var gzipReaders, gzipWriters, zstdReaders, zstdWriters sync.Pool
-
-type gzipReader struct {
-	gzip.Reader
-
-	slot bool // holds one of slots
-}
-
-func newGzipReader(r io.Reader) (*gzipReader, error) {
-	z, ok := gzipReaders.Get().(*gzipReader)
-	if !ok {
-		z = &gzipReader{}
-	}
-	if err := z.Reset(r); err != nil {
-		gzipReaders.Put(z)
-		return nil, err
-	}
-	return z, nil
-}
-
-// Close gives the reader back to its pool; it must not be used again.
-func (z *gzipReader) Close() error {
-	err := z.Reader.Close()
-	leave(&z.slot)
-	gzipReaders.Put(z)
-	return err
-}
-
-type zstdReader struct {
-	*zstd.Decoder
-
-	slot bool // holds one of slots
-}
-
-func newZstdReader(r io.Reader) (*zstdReader, error) {
-	z, ok := zstdReaders.Get().(*zstdReader)
-	if !ok {
-		d, err := zstd.NewReader(nil,
-			zstd.WithDecoderConcurrency(1), // no goroutines: the caller's does the work
-			zstd.WithDecoderLowmem(true),
-			zstd.WithDecoderMaxWindow(maxWindowBytes),
-			zstd.WithDecoderMaxMemory(maxWindowBytes),
-		)
-		if err != nil {
-			return nil, fmt.Errorf("make a zstd decoder: %w", err)
-		}
-		z = &zstdReader{Decoder: d}
-	}
-	if err := z.Reset(r); err != nil {
-		zstdReaders.Put(z)
-		return nil, err
-	}
-	return z, nil
-}
-
-// Close gives the reader back to its pool; it must not be used again.
-func (z *zstdReader) Close() error {
-	leave(&z.slot)
-	// Resetting to nothing lets go of the source.
-	if err := z.Reset(nil); err != nil {
-		z.Decoder.Close()
-		return err
-	}
-	zstdReaders.Put(z)
-	return nil
-}
+var gzipWriters, zstdWriters sync.Pool
 
 // gzipCodec and zstdCodec are the compressors of gRPC messages.
 type (
@@ -147,36 +77,35 @@ func (zstdCodec) Name() string { return nameZstd }
 // decompressed as they come, the memory itself is counted.
 var slots = make(chan struct{}, 2*runtime.GOMAXPROCS(0))
 
-func leave(slot *bool) {
-	if *slot {
-		*slot = false
+// inSlot opens a decompressor once there is a slot for it.
+func inSlot(open func(io.Reader) (io.ReadCloser, error), r io.Reader) (io.Reader, error) {
+	slots <- struct{}{}
+	z, err := open(r)
+	if err != nil {
 		<-slots
+		return nil, err
 	}
+	return slotted{z}, nil
+}
+
+// slotted is a decompressor that holds a slot until it is closed, once.
+type slotted struct{ io.ReadCloser }
+
+// Close implements io.Closer.
+func (s slotted) Close() error {
+	<-slots
+	return s.ReadCloser.Close()
 }
 
 // Decompress implements encoding.Compressor. grpc-go closes the reader, and
 // reads no more of it than the largest message it takes.
 func (gzipCodec) Decompress(r io.Reader) (io.Reader, error) {
-	slots <- struct{}{}
-	z, err := newGzipReader(r)
-	if err != nil {
-		<-slots
-		return nil, err
-	}
-	z.slot = true
-	return z, nil
+	return inSlot(inflate.Gzip, r)
 }
 
 // Decompress implements encoding.Compressor, as gzipCodec does.
 func (zstdCodec) Decompress(r io.Reader) (io.Reader, error) {
-	slots <- struct{}{}
-	z, err := newZstdReader(r)
-	if err != nil {
-		<-slots
-		return nil, err
-	}
-	z.slot = true
-	return z, nil
+	return inSlot(inflate.Zstd, r)
 }
 
 type gzipWriter struct{ *gzip.Writer }

@@ -12,11 +12,9 @@ import (
 
 // Bounds that are not configurable, because no honest sender comes near them.
 const (
-	maxRetainedIDs    = 4096    // trace ids a pooled summary may keep room for
-	maxRetainedBuffer = 1 << 20 // bytes a pooled HTTP body buffer may keep
-	maxWindowBytes    = 8 << 20 // zstd window; what RFC 8878 asks decoders to support
-	connectTimeout    = 10 * time.Second
-	idleTimeout       = 15 * time.Minute
+	maxRetainedIDs = 4096 // trace ids a pooled summary may keep room for
+	connectTimeout = 10 * time.Second
+	idleTimeout    = 15 * time.Minute
 )
 
 // Config sets the limits of what is received. The zero value of a field stands

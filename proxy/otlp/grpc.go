@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/proto"
 
+	"weir/internal/callerheaders"
 	"weir/proxy"
 )
 
@@ -90,7 +91,7 @@ func (s *traceService) begin(ctx context.Context) *call {
 }
 
 func (c *call) end() {
-	c.h.gate.release(c.charged)
+	c.h.gate.Release(c.charged)
 	c.message.free()
 	c.intake.release()
 	c.h, c.charged = nil, 0
@@ -117,8 +118,8 @@ func (c *call) receive(ctx context.Context, dec func(any) error) error {
 	if a := arrivalOf(ctx); a != nil {
 		defer a.complete()
 	}
-	if !h.gate.hasRoom(1) {
-		return h.turnAway(ctx, c.origin, h.gate.pressure()).grpc()
+	if !h.gate.HasRoom(1) {
+		return h.turnAway(ctx, c.origin, h.gate.Pressure()).grpc()
 	}
 	if err := dec(&c.message); err != nil {
 		reason := receiveRefusal(err)
@@ -126,8 +127,8 @@ func (c *call) receive(ctx context.Context, dec func(any) error) error {
 		return err
 	}
 	size := int64(len(c.message.bytes()))
-	if !h.gate.acquire(size) {
-		return h.turnAway(ctx, c.origin, h.gate.pressure()).grpc()
+	if !h.gate.Acquire(size) {
+		return h.turnAway(ctx, c.origin, h.gate.Pressure()).grpc()
 	}
 	c.charged = size
 	return nil
@@ -166,7 +167,7 @@ func grpcCaller(ctx context.Context) (proxy.Caller, error) {
 }
 
 func callerOfMetadata(md metadata.MD) (proxy.Caller, error) {
-	return callerOf(func(name string) string {
+	return callerheaders.Read(func(name string) string {
 		if values := md[name]; len(values) > 0 {
 			return values[0]
 		}

@@ -48,7 +48,7 @@ func TestGRPCSenderThatStallsIsCutOff(t *testing.T) {
 	if n := len(sink.exports()); n != 0 {
 		t.Errorf("the sink was given %d exports", n)
 	}
-	if used := h.gate.used.Load(); used != 0 {
+	if used := h.gate.Used(); used != 0 {
 		t.Errorf("%d bytes are still counted as in flight", used)
 	}
 }
@@ -210,7 +210,7 @@ func TestGRPCWorksWithoutServerOptionsInPlace(t *testing.T) {
 	})
 	s := &grpcSender{conn: conn, server: server}
 	a := s.send(t.Context(), t, request{payload: marshal(t, requestOf(okSpan())), headers: map[string]string{"authorization": "bearer tok"}})
-	if !a.ok || sink.exports()[0].Caller.APIKey != "tok" {
+	if !a.ok || sink.exports()[0].Caller.APIKey != "Bearer tok" {
 		t.Errorf("%+v", a)
 	}
 }

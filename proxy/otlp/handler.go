@@ -4,11 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 
 	tracecollector "go.opentelemetry.io/proto/slim/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"weir/internal/inflight"
 	"weir/proxy"
 )
 
@@ -20,7 +20,7 @@ type Handler struct {
 	sink    proxy.Sink
 	log     *slog.Logger
 	metrics *metrics
-	gate    gate
+	gate    *inflight.Gate
 }
 
 // New returns a Handler for cfg, which must be valid, that gives exports to
@@ -30,8 +30,8 @@ func New(cfg Config, sink proxy.Sink) (*Handler, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	h := &Handler{cfg: cfg, sink: sink, log: cfg.Logger, gate: gate{limit: cfg.MaxInflightBytes}}
-	m, err := newMetrics(cfg.Registerer, func() float64 { return float64(h.gate.used.Load()) })
+	h := &Handler{cfg: cfg, sink: sink, log: cfg.Logger, gate: inflight.NewGate(cfg.MaxInflightBytes)}
+	m, err := newMetrics(cfg.Registerer, func() float64 { return float64(h.gate.Used()) })
 	if err != nil {
 		return nil, fmt.Errorf("register OTLP receiver metrics: %w", err)
 	}
@@ -85,34 +85,6 @@ func (h *Handler) turnAway(ctx context.Context, o origin, err error) *refusal {
 		r.trail(ctx)
 	}
 	return r
-}
-
-// gate bounds the bytes in flight.
-type gate struct {
-	limit int64
-	used  atomic.Int64
-}
-
-// acquire takes n bytes, unless that would exceed the limit.
-func (g *gate) acquire(n int64) bool {
-	if g.used.Add(n) > g.limit {
-		g.used.Add(-n)
-		return false
-	}
-	return true
-}
-
-func (g *gate) release(n int64) { g.used.Add(-n) }
-
-// hasRoom tells whether n bytes would be granted now. It promises nothing.
-func (g *gate) hasRoom(n int64) bool { return g.used.Load()+n <= g.limit }
-
-func (g *gate) pressure() error {
-	return &proxy.PressureError{
-		Reason:     reasonMemory,
-		Detail:     fmt.Sprintf("exports of %d bytes are in flight, of %d allowed", g.used.Load(), g.limit),
-		RetryAfter: retryAfterMemory,
-	}
 }
 
 // warned returns the answer to an export that was taken whole, with a text for

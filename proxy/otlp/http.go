@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"weir/internal/callerheaders"
+	"weir/internal/inflight"
 	"weir/proxy"
 )
 
@@ -86,7 +88,7 @@ func (p *post) take(ctx context.Context) (proxy.Receipt, error) {
 	if err := p.route(); err != nil {
 		return proxy.Receipt{}, err
 	}
-	caller, err := callerOf(p.r.Header.Get)
+	caller, err := callerheaders.Read(p.r.Header.Get)
 	if err != nil {
 		return proxy.Receipt{}, err
 	}
@@ -99,8 +101,8 @@ func (p *post) take(ctx context.Context) (proxy.Receipt, error) {
 }
 
 func (p *post) end() {
-	p.h.gate.release(p.charged)
-	putBuffer(p.buffer)
+	p.h.gate.Release(p.charged)
+	inflight.PutBuffer(p.buffer)
 	p.intake.release()
 	*p = post{intake: p.intake}
 	posts.Put(p)
@@ -137,8 +139,8 @@ func (p *post) route() error {
 			clip(strings.Join(p.r.Header.Values("Content-Encoding"), ", ")))}
 	case p.r.ContentLength > p.h.cfg.MaxWireBytes:
 		return p.tooLarge("the body has %d bytes, %d are allowed; lower the exporter's batch size", p.r.ContentLength, p.h.cfg.MaxWireBytes)
-	case !p.h.gate.hasRoom(max(p.r.ContentLength, 1)):
-		return p.h.gate.pressure()
+	case !p.h.gate.HasRoom(max(p.r.ContentLength, 1)):
+		return p.h.gate.Pressure()
 	}
 	return nil
 }
@@ -187,7 +189,7 @@ func (p *post) read(wire io.Reader) error {
 	limit := int(p.h.cfg.MaxMessageBytes)
 	expected := 64 << 10
 	if p.origin.encoding == encodingIdentity && p.r.ContentLength >= 0 {
-		expected = int(min(p.r.ContentLength+1, maxRetainedBuffer)) // +1: room to meet the end in
+		expected = int(min(p.r.ContentLength+1, inflight.MaxRetainedBuffer)) // +1: room to meet the end in
 	}
 	if err := p.grow(min(expected, limit+1)); err != nil {
 		return err
@@ -216,9 +218,9 @@ func (p *post) grow(size int) error {
 	if err := p.charge(size - int(p.charged)); err != nil {
 		return err
 	}
-	larger := getBuffer(size)
+	larger := inflight.GetBuffer(size)
 	p.body = append(larger[:0:size], p.body...)
-	putBuffer(p.buffer)
+	inflight.PutBuffer(p.buffer)
 	p.buffer = larger
 	return nil
 }
@@ -227,8 +229,8 @@ func (p *post) charge(n int) error {
 	if n <= 0 {
 		return nil
 	}
-	if !p.h.gate.acquire(int64(n)) {
-		return &refusalError{refusalOf(p.h.gate.pressure())}
+	if !p.h.gate.Acquire(int64(n)) {
+		return &refusalError{refusalOf(p.h.gate.Pressure())}
 	}
 	p.charged += int64(n)
 	return nil
@@ -243,8 +245,8 @@ func (p *post) keep(ctx context.Context, caller proxy.Caller) (proxy.Receipt, er
 		if err := p.charge(len(p.body)); err != nil {
 			return proxy.Receipt{}, err
 		}
-		binary, err := appendJSON(getBuffer(len(p.body)), p.body)
-		defer putBuffer(binary)
+		binary, err := appendJSON(inflight.GetBuffer(len(p.body)), p.body)
+		defer inflight.PutBuffer(binary)
 		if err != nil {
 			return proxy.Receipt{}, err
 		}
@@ -255,25 +257,6 @@ func (p *post) keep(ctx context.Context, caller proxy.Caller) (proxy.Receipt, er
 		p.h.metrics.took(p.origin, p.summary.Spans, len(p.body), began)
 	}
 	return receipt, err
-}
-
-// buffers holds bodies' buffers of up to maxRetainedBuffer bytes.
-var buffers sync.Pool
-
-// getBuffer returns an empty buffer with a capacity of at least size.
-func getBuffer(size int) []byte {
-	if size <= maxRetainedBuffer {
-		if b, ok := buffers.Get().(*[]byte); ok && cap(*b) >= size {
-			return (*b)[:0]
-		}
-	}
-	return make([]byte, 0, size)
-}
-
-func putBuffer(b []byte) {
-	if cap(b) >= 1<<10 && cap(b) <= maxRetainedBuffer {
-		buffers.Put(&b)
-	}
 }
 
 // countingReader counts what is read and remembers why reading ended.

@@ -153,7 +153,7 @@ func TestHTTPContentEncodings(t *testing.T) {
 			} else if len(kept) != 1 || !bytes.Equal(kept[0].Payload, tc.kept) {
 				t.Errorf("the sink was given %+v, want %x", kept, tc.kept)
 			}
-			if used := h.gate.used.Load(); used != 0 {
+			if used := h.gate.Used(); used != 0 {
 				t.Errorf("%d bytes are still counted as in flight", used)
 			}
 		})
@@ -262,7 +262,7 @@ func TestHTTPWireSizeIsBoundedWhateverItsEncoding(t *testing.T) {
 func TestHTTPIsRefusedUnreadWhenTooMuchIsInFlight(t *testing.T) {
 	t.Parallel()
 	h := newHandler(t, Config{MaxMessageBytes: 10 << 10, MaxInflightBytes: 21 << 10}, &fakeSink{})
-	if !h.gate.acquire(20 << 10) {
+	if !h.gate.Acquire(20 << 10) {
 		t.Fatal("the gate is closed")
 	}
 	body := &countingReader{r: bytes.NewReader(make([]byte, 2<<10))}
@@ -326,7 +326,7 @@ func FuzzHTTPHandler(f *testing.F) {
 		if got := w.Header().Get("Content-Type"); got != mediaJSON && got != mediaProtobuf {
 			t.Errorf("content type %q", got)
 		}
-		if used := h.gate.used.Load(); used != 0 {
+		if used := h.gate.Used(); used != 0 {
 			t.Errorf("%d bytes are still counted as in flight", used)
 		}
 	})

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/protoadapt"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"weir/internal/callerheaders"
 	"weir/proxy"
 )
 
@@ -35,16 +36,11 @@ const (
 	reasonMediaType      = "media_type"
 	reasonMethod         = "method"
 	reasonPath           = "path"
-	reasonMemory         = "memory"
 	reasonSlow           = "slow_sender"
 	reasonCanceled       = "canceled"
 	reasonDeadline       = "deadline"
 	reasonInternal       = "internal"
 )
-
-// retryAfterMemory is the wait named when too much is in flight: that much is
-// answered within a commit or two.
-const retryAfterMemory = time.Second
 
 // maxMessageRunes bounds an error text on the wire; gRPC puts it in a trailer.
 const maxMessageRunes = 1024
@@ -105,7 +101,7 @@ func refusalOf(err error) *refusal {
 	var (
 		ready    *refusalError
 		scan     *ScanError
-		header   *headerError
+		header   *callerheaders.HeaderError
 		pressure *proxy.PressureError
 		reject   *proxy.RejectError
 	)
@@ -118,7 +114,7 @@ func refusalOf(err error) *refusal {
 		return r
 	case errors.As(err, &header):
 		r := refuse(verdictMalformed, reasonBadHeader, "%v", header)
-		r.path = header.header
+		r.path = header.Header
 		return r
 	case errors.As(err, &pressure):
 		v := verdictPressure

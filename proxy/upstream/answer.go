@@ -30,6 +30,8 @@ const (
 
 	maxRequestIDBytes = 200
 	maxErrorBytes     = 1 << 10
+	maxMethodBytes    = 32
+	maxURLBytes       = 2 << 10
 )
 
 const (
@@ -58,6 +60,7 @@ var requestIDHeaders = []string{
 // answer is a complete answer of the upstream, as classify judges it. It is
 // what came over the wire: it may hold the key.
 type answer struct {
+	shape    shape // of the request it answers
 	status   int
 	header   http.Header
 	body     []byte

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"weir/proxy"
+	"weir/proxy/runs"
 )
 
 // traces returns about n bytes of serialized OTLP: LLM spans of 2 KB whose
@@ -103,6 +104,60 @@ func BenchmarkEncode(b *testing.B) {
 			}
 			b.ReportMetric(float64(raw)/float64(wire), "ratio")
 		})
+	}
+}
+
+// BenchmarkEncodeRuns measures making and reading the form of 100 runs and 10
+// small attachments. MB/s are of content.
+func BenchmarkEncodeRuns(b *testing.B) {
+	ops := someRuns(100)
+	var raw int64
+	for _, op := range ops {
+		raw += op.Size()
+	}
+	for _, e := range fallbacks {
+		b.Run("v="+string(e), func(b *testing.B) {
+			codecs := newTestCodecs(b)
+			p := make([]byte, 32<<10)
+			var wire int64
+			b.SetBytes(raw)
+			b.ReportAllocs()
+			for b.Loop() {
+				body, err := codecs.encodeForm(runs.NewForm(ops), e)
+				if err != nil {
+					b.Fatal(err)
+				}
+				r := body.reader()
+				for err == nil {
+					_, err = r.Read(p)
+				}
+				if err != io.EOF { //nolint:errorlint // the bare io.EOF is the contract
+					b.Fatal(err)
+				}
+				wire = body.size
+				body.release()
+			}
+			b.ReportMetric(float64(raw)/float64(wire), "ratio")
+		})
+	}
+}
+
+// BenchmarkSendRuns measures whole exchanges of 100 runs with a server that
+// reads and throws away.
+func BenchmarkSendRuns(b *testing.B) {
+	r := newRunsRequest(someRuns(100)...)
+	s := newServer(b, func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
+	c := newTestClient(b, s.URL, nil)
+	var raw int64
+	for _, op := range r.Runs {
+		raw += op.Size()
+	}
+	b.SetBytes(raw)
+	b.ReportAllocs()
+	for b.Loop() {
+		if out := c.Send(context.Background(), r); out.Kind != proxy.Delivered {
+			b.Fatal(out)
+		}
 	}
 }
 

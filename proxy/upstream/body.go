@@ -52,6 +52,20 @@ func (b *body) reader() io.ReadCloser {
 	return r
 }
 
+// hold makes b's content what buf, one of its buffers, has.
+func (b *body) hold(buf *bytes.Buffer) {
+	b.size = int64(buf.Len())
+	b.open = func() partReader { return &segmentReader{rest: [][]byte{buf.Bytes()}} }
+}
+
+// wroteEmpty notes that a body without a byte, which nobody reads, has gone out
+// with the request's header.
+func (b *body) wroteEmpty() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drained = true
+}
+
 // progress returns the bytes given out by the latest reader, whether any
 // reader gave out the whole body, and why decoding failed, if it did.
 func (b *body) progress() (sent int64, drained bool, err error) {

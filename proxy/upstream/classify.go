@@ -32,8 +32,11 @@ const (
 	reasonQuotaBytes  = "quota_bytes"
 	reasonQuotaMinute = "quota_minute"
 	reasonQuotaUser   = "quota_user"
+	reasonDuplicate   = "duplicate"     // the upstream has an operation of it already
+	reasonNotYet      = "not_found_yet" // the upstream has not yet what a call is about
 	reasonStopping    = "stopping"
 	reasonCorrupt     = "corrupt"     // the stored part cannot be read
+	reasonUnreadable  = "unreadable"  // content kept aside cannot be read now
 	reasonTooLarge    = "too_large"   // larger than weir sends
 	reasonBadHeader   = "bad_header"  // key, workspace or project cannot be a header
 	reasonBadRequest  = "bad_request" // weir's own mistake
@@ -53,6 +56,7 @@ var (
 
 	retryUpstream   = verdict{kind: proxy.Retry, scope: proxy.ScopeUpstream}
 	retryCredential = verdict{kind: proxy.Retry, scope: proxy.ScopeCredential}
+	retryLane       = verdict{kind: proxy.Retry, scope: proxy.ScopeLane}
 
 	// refusedCredential: the key, in its workspace, on its plan.
 	refusedCredential = verdict{kind: proxy.Refused, scope: proxy.ScopeCredential, refusal: proxy.RefusedAccess}
@@ -65,6 +69,9 @@ var (
 	refusedSize     = verdict{kind: proxy.Refused, scope: proxy.ScopeLane, refusal: proxy.RefusedSize}
 	refusedContent  = verdict{kind: proxy.Refused, scope: proxy.ScopeLane, refusal: proxy.RefusedContent}
 	refusedEncoding = verdict{kind: proxy.Refused, scope: proxy.ScopeUpstream, refusal: proxy.RefusedEncoding}
+
+	refusedDuplicate = verdict{kind: proxy.Refused, scope: proxy.ScopeLane, refusal: proxy.RefusedDuplicate}
+	refusedNotYet    = verdict{kind: proxy.Refused, scope: proxy.ScopeLane, refusal: proxy.RefusedNotYet}
 )
 
 // because returns v with its own reason.
@@ -98,13 +105,19 @@ var rules = []rule{
 	{400, 400, blamesEncoding, refusedEncoding.because(reasonEncoding)},
 	{400, 400, nil, refusedContent},
 	{401, 403, nil, refusedCredential},
+	// What a call names may come later: feedback overtakes its run.
+	{404, 404, callMissesThing, refusedNotYet.because(reasonNotYet)},
 	// A route that does not exist concerns everybody; a thing that does not
 	// exist (a deleted workspace) concerns who named it.
 	{404, 404, namesThing, refusedCredential},
 	{404, 406, nil, refusedPath},
 	{407, 407, nil, retryUpstream.because(reasonProxy)},
 	{408, 408, nil, retryUpstream},
+	// Which of several operations it has, and whether it took the others, is
+	// not documented.
+	{409, 409, isRuns, refusedDuplicate.because(reasonDuplicate)},
 	{409, 409, nil, refusedContent}, // unknown for OTLP, whose spans have no operation to repeat
+	{410, 410, callMissesThing, refusedContent},
 	{410, 410, namesThing, refusedCredential},
 	{410, 411, nil, refusedPath},
 	{413, 413, nil, refusedSize},
@@ -168,8 +181,32 @@ func statusReason(status int) string {
 
 // rejectsSpans reports an OTLP partial success that left spans out.
 func rejectsSpans(a *answer) bool {
+	if a.shape != shapeOTLP {
+		return false
+	}
 	rejected, _, _ := a.partialSuccess()
 	return rejected > 0
+}
+
+// isRuns reports whether the answer is to run operations.
+func isRuns(a *answer) bool { return a.shape != shapeOTLP }
+
+// callMissesThing reports whether a call was about something that LangSmith
+// does not have ("Run not found"), other than where the key may write.
+func callMissesThing(a *answer) bool {
+	return a.shape == shapeCall && namesThing(a) && !containsAny(a.text(), "workspace", "tenant", "organization", "api key")
+}
+
+// lostAnswer reports whether what answers says that whom it passed a request
+// of run operations to may have taken it (RFC 9110, 15.6.3 and 15.6.5; 520 and
+// 524 are Cloudflare's). For spans, which may come twice, it does not matter.
+func lostAnswer(a *answer) bool {
+	switch a.status {
+	case http.StatusBadGateway, http.StatusGatewayTimeout, 520, 524:
+		return isRuns(a)
+	default:
+		return false
+	}
 }
 
 // speaksTLS recognises how nginx, Go and Apache servers answer plain HTTP on a
@@ -181,14 +218,17 @@ func speaksTLS(a *answer) bool {
 
 // blamesEncoding recognises a server that names the request's encoding as the
 // fault without saying 415. The first is LangSmith's own wording for a damaged
-// zstd body; a server that ignores Content-Encoding: zstd says the last.
+// zstd body; a server that ignores Content-Encoding says that it finds no
+// protobuf or no parts. (Of a form that was cut off on the way it says the same;
+// to send that again in another encoding is no loss.)
 func blamesEncoding(a *answer) bool {
 	if a.encoding.header() == "" {
 		return false
 	}
 	text := a.text()
 	return containsAny(text, "decompress", "unknown frame descriptor", "content-encoding", "content encoding") ||
-		a.encoding == EncodingZstd && containsAny(text, "wire-format", "wire format", "illegal wiretype")
+		a.encoding == EncodingZstd && containsAny(text, "wire-format", "wire format", "illegal wiretype") ||
+		a.shape == shapeRuns && containsAny(text, "multipart: nextpart", "boundary character")
 }
 
 // namesThing tells a 404 about some thing from one about the route. Both

@@ -27,6 +27,7 @@ const (
 	nginx405 = "<html>\r\n<head><title>405 Not Allowed</title></head>\r\n<body>\r\n<center><h1>405 Not Allowed</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 	nginx413 = "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>\r\n<center><h1>413 Request Entity Too Large</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
 	nginxTLS = "<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>"
+	noParts  = `{"error":"Unprocessable entity: error reading multipart data: multipart: NextPart: EOF"}`
 	loginWeb = "  \n<!DOCTYPE html><html><body>Please log in to the hotel's network</body></html>"
 )
 
@@ -157,6 +158,63 @@ func TestClassifyAnswers(t *testing.T) {
 				a.header.Set("Content-Type", tt.contentType)
 			}
 			check(t, classify(a), tt.want)
+		})
+	}
+}
+
+func TestClassifyAnswersToRuns(t *testing.T) {
+	wantDuplicate := want{proxy.Refused, "duplicate", proxy.ScopeLane, proxy.RefusedDuplicate}
+	wantNotYet := want{proxy.Refused, "not_found_yet", proxy.ScopeLane, proxy.RefusedNotYet}
+	tests := []struct {
+		status     int
+		body       string
+		runs, call want
+	}{
+		{202, "{}", wantDelivered, wantDelivered},
+		{200, "", wantDelivered, wantDelivered},
+		{200, `{"partialSuccess":{"rejectedSpans":"3"}}`, wantDelivered, wantDelivered}, // OTLP's word alone
+		{200, loginWeb, wantRetry("not_langsmith"), wantRetry("not_langsmith")},
+		{301, "", wantPath("http_301"), wantPath("http_301")},
+		{400, `{"error":"Bad request: invalid 'dotted_order': invalid timestamp"}`, wantContent("http_400"), wantContent("http_400")},
+		{400, `{"error":"start_time is outside a 24-hour window"}`, wantContent("http_400"), wantContent("http_400")},
+		{401, `{"detail":"Invalid token"}`, wantCredential("http_401"), wantCredential("http_401")},
+		{403, `{"error":"Forbidden"}`, wantCredential("http_403"), wantCredential("http_403")},
+		{403, `{"error":"org_scoped_key_requires_workspace"}`, wantCredential("http_403"), wantCredential("http_403")},
+		{404, "404 page not found\n", wantPath("http_404"), wantPath("http_404")},
+		{404, `{"detail":"Not Found"}`, wantPath("http_404"), wantPath("http_404")},
+		{404, "", wantPath("http_404"), wantPath("http_404")},
+		{404, `{"detail":"Run not found"}`, wantCredential("http_404"), wantNotYet},
+		{404, `{"error":"feedback does not exist"}`, wantCredential("http_404"), wantNotYet},
+		{404, `{"detail":"Workspace not found"}`, wantCredential("http_404"), wantCredential("http_404")},
+		{404, `{"detail":"Tenant not found"}`, wantCredential("http_404"), wantCredential("http_404")},
+		{405, nginx405, wantPath("http_405"), wantPath("http_405")},
+		{409, `{"error":"Conflict: payload already received: payloads already received"}`, wantDuplicate, wantDuplicate},
+		{409, `{"detail":"Run already exists"}`, wantDuplicate, wantDuplicate},
+		{409, "", wantDuplicate, wantDuplicate},
+		{410, `{"detail":"Run was deleted"}`, wantCredential("http_410"), wantContent("http_410")},
+		{410, "", wantPath("http_410"), wantPath("http_410")},
+		{413, nginx413, wantSize("http_413"), wantSize("http_413")},
+		{415, "", wantEncoding("http_415"), wantEncoding("http_415")},
+		{422, `{"error":"Unprocessable entity: invalid batch JSON: batch schema error post.0.session_id"}`, wantContent("http_422"), wantContent("http_422")},
+		{422, noParts, wantEncoding("encoding"), wantContent("http_422")},
+		{422, `{"error":"Unprocessable entity: failed to decompress: Unknown frame descriptor"}`, wantEncoding("encoding"), wantContent("http_422")},
+		{429, `{"error":"Too many requests: tenant exceeded usage limits: Monthly unique traces usage limit exceeded"}`, wantLimit("quota_month"), wantLimit("quota_month")},
+		{429, "", wantLimit("rate"), wantLimit("rate")},
+		{431, "", want{proxy.Refused, "http_431", proxy.ScopeLane, proxy.RefusedAccess}, want{proxy.Refused, "http_431", proxy.ScopeLane, proxy.RefusedAccess}},
+		{500, `{"error":"Internal server error"}`, wantRetry("http_500"), wantRetry("http_500")},
+		{502, "<html>", wantRetry("http_502"), wantRetry("http_502")},
+		{503, "", wantRetry("http_503"), wantRetry("http_503")},
+		{504, "", wantRetry("http_504"), wantRetry("http_504")},
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprintf("%d %.40s", tt.status, tt.body), func(t *testing.T) {
+			a := &answer{shape: shapeRuns, status: tt.status, header: http.Header{}, body: []byte(tt.body), encoding: EncodingZstd}
+			if strings.HasPrefix(tt.body, "{") {
+				a.header.Set("Content-Type", "application/json")
+			}
+			check(t, classify(a), tt.runs)
+			a.shape, a.encoding = shapeCall, EncodingIdentity
+			check(t, classify(a), tt.call)
 		})
 	}
 }

@@ -432,15 +432,15 @@ func TestMetricsCountEachExchange(t *testing.T) {
 	check(t, send(t, reloaded, small()), wantCredential("http_403"))
 
 	err := testutil.GatherAndCompare(reg, strings.NewReader(`
-# HELP weir_upstream_requests_total Exchanges with the upstream by outcome (delivered, retry, refused, interrupted) and reason.
+# HELP weir_upstream_requests_total Exchanges with the upstream by protocol, outcome (delivered, retry, refused, interrupted) and reason.
 # TYPE weir_upstream_requests_total counter
-weir_upstream_requests_total{outcome="delivered",reason="ok"} 1
-weir_upstream_requests_total{outcome="refused",reason="http_403"} 1
-weir_upstream_requests_total{outcome="refused",reason="http_415"} 1
-weir_upstream_requests_total{outcome="retry",reason="rate"} 1
+weir_upstream_requests_total{outcome="delivered",protocol="otlp",reason="ok"} 1
+weir_upstream_requests_total{outcome="refused",protocol="otlp",reason="http_403"} 1
+weir_upstream_requests_total{outcome="refused",protocol="otlp",reason="http_415"} 1
+weir_upstream_requests_total{outcome="retry",protocol="otlp",reason="rate"} 1
 # HELP weir_upstream_delivered_raw_bytes_total Uncompressed bytes of the requests that were delivered.
 # TYPE weir_upstream_delivered_raw_bytes_total counter
-weir_upstream_delivered_raw_bytes_total{encoding="gzip"} 1000
+weir_upstream_delivered_raw_bytes_total{encoding="gzip",protocol="otlp"} 1000
 # HELP weir_upstream_requests_in_flight Exchanges with the upstream under way.
 # TYPE weir_upstream_requests_in_flight gauge
 weir_upstream_requests_in_flight 0

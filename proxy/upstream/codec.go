@@ -37,6 +37,7 @@ var errCorrupt = errors.New("a stored part is damaged")
 type codecs struct {
 	buffers  sync.Pool // *bytes.Buffer
 	gzips    sync.Pool // *gzip.Writer
+	streams  sync.Pool // *zstd.Encoder, for forms
 	decoders sync.Pool // *zstd.Decoder
 	encoder  *zstd.Encoder
 }
@@ -96,6 +97,18 @@ func (c *codecs) encodeGzip(parts []proxy.Part) (*body, error) {
 			estimate += len(p.Payload) / 4
 		}
 	}
+	return c.compressGzip(estimate, func(w io.Writer) error {
+		for i, p := range parts {
+			if err := c.copyPart(w, p); err != nil {
+				return fmt.Errorf("part %d of %d: %w", i+1, len(parts), err)
+			}
+		}
+		return nil
+	})
+}
+
+// compressGzip makes a body of one gzip member of what write writes.
+func (c *codecs) compressGzip(estimate int, write func(io.Writer) error) (*body, error) {
 	buf := c.getBuffer(estimate)
 	b := &body{encoding: EncodingGzip, pool: c, buffers: []*bytes.Buffer{buf}}
 	gz, ok := c.gzips.Get().(*gzip.Writer)
@@ -108,18 +121,15 @@ func (c *codecs) encodeGzip(parts []proxy.Part) (*body, error) {
 		gz.Reset(io.Discard) // let go of the buffer
 		c.gzips.Put(gz)
 	}()
-	for i, p := range parts {
-		if err := c.copyPart(gz, p); err != nil {
-			b.release()
-			return nil, fmt.Errorf("part %d of %d: %w", i+1, len(parts), err)
-		}
+	if err := write(gz); err != nil {
+		b.release()
+		return nil, err
 	}
 	if err := gz.Close(); err != nil {
 		b.release()
 		return nil, fmt.Errorf("compress request: %w", err)
 	}
-	b.size = int64(buf.Len())
-	b.open = func() partReader { return &segmentReader{rest: [][]byte{buf.Bytes()}} }
+	b.hold(buf)
 	return b, nil
 }
 

@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -32,7 +33,8 @@ type Config struct {
 	// Version is weir's own, for the User-Agent header; empty: "dev".
 	Version string
 
-	// Encoding is the request encoding; empty: EncodingAuto.
+	// Encoding is the encoding of OTLP requests; empty: EncodingAuto. Run
+	// operations begin with zstd.
 	Encoding Encoding
 
 	// RefusedEncodings are the encodings this upstream is known not to take,
@@ -43,6 +45,18 @@ type Config struct {
 	// upstream has refused the encoding and taken the same request in
 	// another. It is called from within Send, and must not block for long.
 	OnEncodingRefused func(Encoding)
+
+	// RefusedRunsEncodings and OnRunsEncodingRefused are the same for run
+	// operations: it is another service of LangSmith that takes them.
+	RefusedRunsEncodings  []Encoding
+	OnRunsEncodingRefused func(Encoding)
+
+	// OpenBlob opens the content of an operation that is kept aside, from its
+	// start. It is called from within Send, once for each connection on which
+	// the request is tried, by one goroutine at a time, and what it returns is
+	// closed before Send returns. An error that is fs.ErrNotExist means that
+	// the content is gone for good. nil: requests with blobs are refused.
+	OpenBlob func(id string) (io.ReadCloser, error)
 
 	// Timeout bounds one exchange, from dialling to the answer's header, plus
 	// a second for each 64 KiB of body; 0: DefaultTimeout.
@@ -55,10 +69,14 @@ type Config struct {
 	// connections are kept. It limits nothing. 0: DefaultConcurrency.
 	Concurrency int
 
-	// MaxRequestBytes is the largest request, uncompressed, that is sent at
-	// all; larger ones are refused for their size without sending.
-	// 0: DefaultMaxRequestBytes.
+	// MaxRequestBytes is the largest request, uncompressed and blobs aside,
+	// that is sent at all; larger ones are refused for their size without
+	// sending. 0: DefaultMaxRequestBytes.
 	MaxRequestBytes int64
+
+	// MaxBlobBytes is the same for a request's blobs, which cost no memory;
+	// 0: no limit.
+	MaxBlobBytes int64
 
 	// CAFile is a PEM file with certificate authorities to trust besides the
 	// system's; empty: none.
@@ -85,7 +103,7 @@ func (c Config) prepared() (*Config, error) {
 	if c.Encoding, err = ParseEncoding(string(c.Encoding)); err != nil {
 		errs = append(errs, err)
 	}
-	for _, e := range c.RefusedEncodings {
+	for _, e := range slices.Concat(c.RefusedEncodings, c.RefusedRunsEncodings) {
 		if !slices.Contains(fallbacks, e) {
 			errs = append(errs, fmt.Errorf("refused encoding %q is unknown; use zstd, gzip or identity", e))
 		}
@@ -98,6 +116,7 @@ func (c Config) prepared() (*Config, error) {
 		{"answer timeout", int64(c.AnswerTimeout)},
 		{"concurrency", int64(c.Concurrency)},
 		{"largest request", c.MaxRequestBytes},
+		{"largest blob", c.MaxBlobBytes},
 	} {
 		if n.value < 0 {
 			errs = append(errs, fmt.Errorf("upstream %s is negative (%d); use a positive value, or 0 for the default", n.name, n.value))

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -17,10 +18,20 @@ import (
 type attempt struct {
 	client   *Client
 	request  *proxy.Request
+	message  message
 	encoding Encoding
 	redact   redactor
-	rawBytes int64
 	arrived  bool // an earlier try, whose answer was lost, may have arrived
+}
+
+// method and url are the request's, fit to be kept and shown.
+func (a *attempt) method() string { return a.redact.clean(a.message.method, maxMethodBytes) }
+
+func (a *attempt) url() string {
+	if a.message.shape != shapeCall {
+		return a.message.url
+	}
+	return a.redact.clean(a.message.url, maxURLBytes)
 }
 
 // run does the exchange and classifies how it ended. When it returns, nothing
@@ -32,17 +43,32 @@ func (a *attempt) run(ctx context.Context) proxy.Outcome {
 	out := a.exchange(ctx)
 	ex := &out.Exchange
 	ex.Time = start
-	ex.Method = http.MethodPost
-	ex.URL = a.client.tracesURL
+	ex.Method = a.message.method
+	ex.URL = a.url()
 	ex.Encoding = a.encoding.header()
 	ex.Elapsed = time.Since(start)
 	ex.Error = a.redact.clean(ex.Error, maxErrorBytes)
-	a.client.metrics.observe(&out, a.encoding, a.rawBytes)
+	a.client.metrics.observe(&out, a)
 	return out
 }
 
+// encode makes the request's body.
+func (a *attempt) encode() (*body, error) {
+	m, codecs := &a.message, a.client.codecs
+	switch {
+	case m.shape == shapeCall:
+		return codecs.streamBytes(m.call.Body), nil
+	case m.blobs:
+		return codecs.streamForm(m.form, m.form.Size(), a.client.cfg.OpenBlob), nil
+	case m.shape == shapeRuns:
+		return codecs.encodeForm(m.form, a.encoding)
+	default:
+		return codecs.encode(a.request.Parts, a.encoding)
+	}
+}
+
 func (a *attempt) exchange(ctx context.Context) proxy.Outcome {
-	b, err := a.client.codecs.encode(a.request.Parts, a.encoding)
+	b, err := a.encode()
 	if err != nil {
 		return a.unsendable(refusedContent.because(reasonCorrupt), err)
 	}
@@ -64,7 +90,7 @@ func (a *attempt) exchange(ctx context.Context) proxy.Outcome {
 	if watch.Stop() {
 		watch.Reset(a.client.cfg.AnswerTimeout)
 	}
-	ans := &answer{status: res.StatusCode, header: res.Header, encoding: a.encoding, now: time.Now()}
+	ans := &answer{shape: a.message.shape, status: res.StatusCode, header: res.Header, encoding: a.encoding, now: time.Now()}
 	var readErr error
 	ans.body, readErr = readBody(res.Body)
 	if readErr != nil && context.Cause(watched) == errTimeout { //nolint:errorlint // the sentinel itself
@@ -75,6 +101,7 @@ func (a *attempt) exchange(ctx context.Context) proxy.Outcome {
 		// have begun it for an upstream that then died. Sending twice is
 		// allowed, losing is not. An error is one whatever is missing of it.
 		out := a.failed(ctx, watched, b, fmt.Errorf("%w: %w", errCutOff, readErr))
+		out.MayHaveArrived = true // it did not say no
 		a.describe(&out, ans, b)
 		return out
 	}
@@ -88,52 +115,72 @@ func (a *attempt) exchange(ctx context.Context) proxy.Outcome {
 // for a POST only where it is sure that nothing was written.)
 func (a *attempt) roundTrip(ctx context.Context, b *body) (*http.Response, error) {
 	var reused atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+	trace := &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) { reused.Store(info.Reused) },
-	})
+	}
+	if b.size == 0 {
+		trace.WroteHeaders = b.wroteEmpty
+	}
+	ctx = httptrace.WithClientTrace(ctx, trace)
 	for again := false; ; again = true {
 		req, err := a.httpRequest(ctx, b)
 		if err != nil {
 			return nil, err
 		}
 		res, err := a.client.transport.RoundTrip(req)
-		if err == nil || again || !reused.Load() || !isCut(err) || b.size > largeBodyBytes || ctx.Err() != nil {
+		if err == nil || again || !reused.Load() || !isCut(err) || ctx.Err() != nil {
 			return res, err
 		}
-		_, a.arrived, _ = b.progress()
+		sent, drained, readErr := b.progress()
+		if readErr != nil || b.size > largeBodyBytes && sent > deadAfterBytes {
+			return nil, err
+		}
+		a.arrived = drained
 		a.client.transport.CloseIdleConnections() // the others are as old
 	}
 }
 
 // httpRequest makes the request that carries b.
 func (a *attempt) httpRequest(ctx context.Context, b *body) (*http.Request, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, a.client.tracesURL, b.reader())
+	req, err := http.NewRequestWithContext(ctx, a.message.method, a.message.url, http.NoBody)
 	if err != nil {
 		return nil, err
 	}
-	req.ContentLength = b.size
-	req.GetBody = func() (io.ReadCloser, error) { return b.reader(), nil }
+	if b.size > 0 {
+		req.Body = b.reader()
+		req.ContentLength = b.size
+		req.GetBody = func() (io.ReadCloser, error) { return b.reader(), nil }
+	}
 	h := req.Header
 	h.Set("User-Agent", a.client.userAgent)
-	h.Set("Content-Type", protobufType)
-	h.Set("Accept", protobufType+", "+jsonType)
 	h.Set("Accept-Encoding", "identity") // a refusal's words decide what it means
 	set := func(name, value string) {
 		if value != "" {
 			h.Set(name, value)
 		}
 	}
+	set("Content-Type", a.message.contentType)
 	set("Content-Encoding", a.encoding.header())
-	set("X-Api-Key", a.request.APIKey)
+	setAuth(h, a.request.APIKey)
 	set("X-Tenant-Id", a.request.Workspace)
-	set("Langsmith-Project", a.request.Project)
+	if a.message.shape == shapeOTLP {
+		h.Set("Accept", protobufType+", "+jsonType)
+		set("Langsmith-Project", a.request.Project)
+		return req, nil
+	}
+	h.Set("Accept", jsonType)
+	if a.encoding != EncodingIdentity {
+		// As the Python SDK says it: content alone, then the whole body.
+		h.Set("X-Pre-Compressed-Size", strconv.FormatInt(a.message.rawBytes, 10))
+		h.Set("X-Post-Compressed-Size", strconv.FormatInt(b.size, 10))
+	}
 	return req, nil
 }
 
 // answered judges a complete answer.
 func (a *attempt) answered(ans *answer, b *body, readErr error) proxy.Outcome {
 	out := classify(ans)
-	out.MayHaveArrived = a.arrived && out.Kind != proxy.Delivered
+	out.MayHaveArrived = out.Kind != proxy.Delivered && (a.arrived || lostAnswer(ans))
 	a.describe(&out, ans, b)
 	ex := &out.Exchange
 	switch {
@@ -163,14 +210,17 @@ func (a *attempt) rejectedSpans(ans *answer, out *proxy.Outcome) {
 // failed judges an exchange without a complete answer.
 func (a *attempt) failed(ctx, watched context.Context, b *body, err error) proxy.Outcome {
 	sent, drained, decodeErr := b.progress()
-	if errors.Is(decodeErr, errCorrupt) {
+	switch {
+	case errors.Is(decodeErr, errCorrupt):
 		return a.unsendable(refusedContent.because(reasonCorrupt), decodeErr)
+	case errors.Is(decodeErr, errUnreadable):
+		return a.unsendable(retryLane.because(reasonUnreadable), decodeErr)
 	}
 	cause := context.Cause(watched)
 	out := classifyFailure(failure{err: err, cause: cause, caller: ctx, size: b.size})
 	// Everything was given to the connection, so the upstream may have it.
 	// Errs on the side of "may": the last bytes can still sit in a buffer.
-	out.MayHaveArrived = drained
+	out.MayHaveArrived = drained || a.arrived
 	out.Exchange.SentBytes = int(sent)
 	switch {
 	case cause == nil || errors.Is(err, cause):

@@ -20,6 +20,11 @@ import (
 // verified against the live service). A wrong guess costs one split.
 const largeBodyBytes = 20_000_000
 
+// deadAfterBytes is how much of a large body a connection takes at most that
+// was dead before it was used: what fits into buffers on the way. A cut after
+// more than that is about the body, and a second upload would fare the same.
+const deadAfterBytes = 8 << 20
+
 // The causes with which weir itself ends an exchange.
 var (
 	errTimeout       = errors.New("no answer in time")

@@ -21,6 +21,8 @@ func FuzzClassify(f *testing.F) {
 	f.Add(403, "application/json", `{"error":"Forbidden `+testKey+`"}`, testKey, testKey, "")
 	f.Add(429, "application/json", `{"error":"tenant exceeded usage limits: Monthly unique traces usage limit exceeded"}`, "7", testKey, "gzip")
 	f.Add(429, "application/x-protobuf", "\x08\x08\x12\x04slow", "Mon, 23 Nov 2026 12:00:00 GMT", testKey, "zstd")
+	f.Add(404, "application/json", `{"detail":"Run not found"}`, "", "Bearer "+testKey, "identity")
+	f.Add(409, "application/json", `{"error":"Conflict: payload already received"}`, "", testKey, "zstd")
 	f.Add(500, "", "\x1b]0;title\x07"+testKey[:30], "", testKey, "identity")
 	f.Fuzz(func(t *testing.T, status int, contentType, body, header, key, encoding string) {
 		// A server learns the key as a header value, and only such are sent.
@@ -32,26 +34,10 @@ func FuzzClassify(f *testing.F) {
 		for _, name := range []string{"Retry-After", "Location", "Date", "X-Request-Id", "Via"} {
 			a.header[name] = []string{header}
 		}
+		for _, a.shape = range []shape{shapeRuns, shapeCall, shapeOTLP} {
+			checkClassified(t, a)
+		}
 		out := classify(a)
-		if diff := cmp.Diff(out, classify(a)); diff != "" {
-			t.Fatalf("not deterministic:\n%s", diff)
-		}
-		switch out.Kind {
-		case proxy.Delivered:
-			if status < 200 || status > 299 {
-				t.Errorf("status %d counts as delivered", status)
-			}
-		case proxy.Retry:
-			if out.Scope == 0 || out.RetryAfter < 0 || out.RetryAfter > MaxRetryAfter {
-				t.Errorf("retry without a scope or bound: %+v", out)
-			}
-		case proxy.Refused:
-			if out.Scope == 0 || out.Refusal == 0 || out.RetryAfter != 0 {
-				t.Errorf("refusal without a scope or class: %+v", out)
-			}
-		default:
-			t.Errorf("outcome %v", out.Kind)
-		}
 
 		redact := newRedactor(key)
 		at := attempt{redact: redact, request: &proxy.Request{}}
@@ -65,14 +51,39 @@ func FuzzClassify(f *testing.F) {
 		}
 		// Shorter keys, of which proxy.KeyHint shows nothing, may stand in the
 		// exchange's own words ("POST").
-		if len(key) >= 16 {
+		if secret := redact.key; len(secret) >= 16 {
 			for _, text := range texts(out.Exchange) {
-				if strings.Contains(text, key) {
+				if strings.Contains(text, secret) {
 					t.Errorf("the key shows in %s", shown)
 				}
 			}
 		}
 	})
+}
+
+// checkClassified fails if an answer does not end in one of the outcomes, the
+// same each time.
+func checkClassified(t *testing.T, a *answer) {
+	out := classify(a)
+	if diff := cmp.Diff(out, classify(a)); diff != "" {
+		t.Fatalf("not deterministic:\n%s", diff)
+	}
+	switch out.Kind {
+	case proxy.Delivered:
+		if a.status < 200 || a.status > 299 {
+			t.Errorf("status %d counts as delivered", a.status)
+		}
+	case proxy.Retry:
+		if out.Scope == 0 || out.RetryAfter < 0 || out.RetryAfter > MaxRetryAfter {
+			t.Errorf("retry without a scope or bound: %+v", out)
+		}
+	case proxy.Refused:
+		if out.Scope == 0 || out.Refusal == 0 || out.RetryAfter != 0 {
+			t.Errorf("refusal without a scope or class: %+v", out)
+		}
+	default:
+		t.Errorf("outcome %v", out.Kind)
+	}
 }
 
 // body0 stands for a request's body where none is sent.

@@ -24,16 +24,16 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_upstream_requests_total",
-			Help: "Exchanges with the upstream by outcome (delivered, retry, refused, interrupted) and reason.",
-		}, []string{"outcome", "reason"}),
+			Help: "Exchanges with the upstream by protocol, outcome (delivered, retry, refused, interrupted) and reason.",
+		}, []string{"protocol", "outcome", "reason"}),
 		wire: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_upstream_sent_bytes_total",
 			Help: "Request body bytes given to the connection, as encoded.",
-		}, []string{"encoding"}),
+		}, []string{"protocol", "encoding"}),
 		raw: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "weir_upstream_delivered_raw_bytes_total",
 			Help: "Uncompressed bytes of the requests that were delivered.",
-		}, []string{"encoding"}),
+		}, []string{"protocol", "encoding"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "weir_upstream_request_duration_seconds",
 			Help:    "Time of an exchange with the upstream, encoding the body included.",
@@ -75,13 +75,13 @@ func register[C prometheus.Collector](reg prometheus.Registerer, c *C) error {
 	return nil
 }
 
-// observe counts one exchange that ended in out.
-func (m *metrics) observe(out *proxy.Outcome, e Encoding, rawBytes int64) {
-	kind := out.Kind.String()
-	m.requests.WithLabelValues(kind, out.Reason).Inc()
+// observe counts an exchange that ended in out.
+func (m *metrics) observe(out *proxy.Outcome, a *attempt) {
+	kind, protocol, encoding := out.Kind.String(), a.request.Protocol.String(), string(a.encoding)
+	m.requests.WithLabelValues(protocol, kind, out.Reason).Inc()
 	m.duration.WithLabelValues(kind).Observe(out.Exchange.Elapsed.Seconds())
-	m.wire.WithLabelValues(string(e)).Add(float64(out.Exchange.SentBytes))
+	m.wire.WithLabelValues(protocol, encoding).Add(float64(out.Exchange.SentBytes))
 	if out.Kind == proxy.Delivered {
-		m.raw.WithLabelValues(string(e)).Add(float64(rawBytes))
+		m.raw.WithLabelValues(protocol, encoding).Add(float64(a.message.rawBytes))
 	}
 }

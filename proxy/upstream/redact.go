@@ -36,8 +36,12 @@ type redactor struct {
 	spelling []string // the key as it is and as URLs and JSON write it
 }
 
-// newRedactor returns the redactor for a request sent with key.
+// newRedactor returns the redactor for a request sent with key. Of a bearer
+// key it is the token that is secret, with or without the scheme before it.
 func newRedactor(key string) redactor {
+	if t, ok := token(key); ok {
+		key = t
+	}
 	r := redactor{key: key, hint: proxy.KeyHint(key)}
 	if len(key) < minRedactedKey {
 		return r

@@ -1,4 +1,6 @@
-package otlp
+// Package callerheaders reads from the headers of a request whose data it is,
+// the same for every protocol that weir takes.
+package callerheaders
 
 import (
 	"fmt"
@@ -26,9 +28,14 @@ const (
 	maxProjectBytes   = 1 << 10
 )
 
-// callerOf reads a Caller from headers. get returns the first value of a
-// header given in lower case, empty if it has none.
-func callerOf(get func(name string) string) (proxy.Caller, error) {
+// BearerPrefix begins the APIKey of a caller that sent an OAuth token in the
+// Authorization header, which is where it has to go again. No key has a space
+// in it, so that the two cannot be taken for each other.
+const BearerPrefix = "Bearer "
+
+// Read reads a Caller from headers. get returns the first value of a header
+// given in lower case, empty if it has none. The error is a *HeaderError.
+func Read(get func(name string) string) (proxy.Caller, error) {
 	key, keyHeader := strings.TrimSpace(get(headerAPIKey)), headerAPIKey
 	if key == "" {
 		key, keyHeader = bearer(get(headerAuthorization)), headerAuthorization
@@ -49,14 +56,17 @@ func callerOf(get func(name string) string) (proxy.Caller, error) {
 		{headerProject, caller.Project, maxProjectBytes, printableText, "printable UTF-8 text"},
 	} {
 		if len(h.value) > h.maxBytes {
-			return proxy.Caller{}, &headerError{h.name, fmt.Sprintf("%d bytes, at most %d are allowed", len(h.value), h.maxBytes)}
+			return proxy.Caller{}, &HeaderError{Header: h.name, Detail: fmt.Sprintf("%d bytes, at most %d are allowed", len(h.value), h.maxBytes)}
 		}
 		for i, r := range h.value {
 			if !h.printable(r) {
 				// The value may be a secret: only where it is wrong is said.
-				return proxy.Caller{}, &headerError{h.name, fmt.Sprintf("character %d is not allowed, want %s", utf8.RuneCountInString(h.value[:i])+1, h.want)}
+				return proxy.Caller{}, &HeaderError{Header: h.name, Detail: fmt.Sprintf("character %d is not allowed, want %s", utf8.RuneCountInString(h.value[:i])+1, h.want)}
 			}
 		}
+	}
+	if key != "" && keyHeader == headerAuthorization {
+		caller.APIKey = BearerPrefix + key
 	}
 	return caller, nil
 }
@@ -76,7 +86,11 @@ func graphicASCII(r rune) bool { return r > ' ' && r < 0x7f }
 // range loop turns invalid UTF-8 into RuneError, which is refused with it.
 func printableText(r rune) bool { return r != utf8.RuneError && unicode.IsPrint(r) }
 
-// headerError says which header is wrong, never what is in it.
-type headerError struct{ header, detail string }
+// HeaderError says which header is wrong, never what is in it.
+type HeaderError struct {
+	Header string // in lower case
+	Detail string
+}
 
-func (e *headerError) Error() string { return "header " + e.header + ": " + e.detail }
+// Error implements error.
+func (e *HeaderError) Error() string { return "header " + e.Header + ": " + e.Detail }

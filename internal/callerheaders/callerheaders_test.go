@@ -1,36 +1,44 @@
-package otlp
+package callerheaders
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"google.golang.org/grpc/metadata"
 
 	"weir/proxy"
 )
 
-func TestCallerOfMetadata(t *testing.T) {
+func header(pairs ...string) http.Header {
+	h := http.Header{}
+	for i := 0; i < len(pairs); i += 2 {
+		h.Add(pairs[i], pairs[i+1])
+	}
+	return h
+}
+
+func TestReadFindsTheCaller(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		md   metadata.MD
+		md   http.Header
 		want proxy.Caller
 	}{
-		"nothing":              {metadata.MD{}, proxy.Caller{}},
-		"all":                  {metadata.Pairs("x-api-key", "k", "x-tenant-id", "w", "langsmith-project", "p"), proxy.Caller{APIKey: "k", Workspace: "w", Project: "p"}},
-		"any letter case":      {metadata.Pairs("X-API-KEY", "k", "X-Tenant-ID", "w", "LangSmith-Project", "p"), proxy.Caller{APIKey: "k", Workspace: "w", Project: "p"}},
-		"white space":          {metadata.Pairs("x-api-key", "\t k ", "x-tenant-id", "  ", "langsmith-project", " my project "), proxy.Caller{APIKey: "k", Project: "my project"}},
-		"bearer":               {metadata.Pairs("authorization", "Bearer tok"), proxy.Caller{APIKey: "tok"}},
-		"bearer in small case": {metadata.Pairs("authorization", "  bearer   tok "), proxy.Caller{APIKey: "tok"}},
-		"key before bearer":    {metadata.Pairs("authorization", "Bearer tok", "x-api-key", "k"), proxy.Caller{APIKey: "k"}},
-		"bearer before blank":  {metadata.Pairs("authorization", "Bearer tok", "x-api-key", " "), proxy.Caller{APIKey: "tok"}},
-		"basic":                {metadata.Pairs("authorization", "Basic dXNlcg=="), proxy.Caller{}},
-		"bearer without token": {metadata.Pairs("authorization", "Bearer"), proxy.Caller{}},
-		"first of two":         {metadata.Pairs("x-api-key", "k", "x-api-key", "l"), proxy.Caller{APIKey: "k"}},
-		"project beyond ASCII": {metadata.Pairs("langsmith-project", "caf\u00e9 \u6771\u4eac"), proxy.Caller{Project: "caf\u00e9 \u6771\u4eac"}},
-		"longest":              {metadata.Pairs("langsmith-project", strings.Repeat("p", maxProjectBytes)), proxy.Caller{Project: strings.Repeat("p", maxProjectBytes)}},
+		"nothing":              {nil, proxy.Caller{}},
+		"all":                  {header("x-api-key", "k", "x-tenant-id", "w", "langsmith-project", "p"), proxy.Caller{APIKey: "k", Workspace: "w", Project: "p"}},
+		"any letter case":      {header("X-API-KEY", "k", "X-Tenant-ID", "w", "LangSmith-Project", "p"), proxy.Caller{APIKey: "k", Workspace: "w", Project: "p"}},
+		"white space":          {header("x-api-key", "\t k ", "x-tenant-id", "  ", "langsmith-project", " my project "), proxy.Caller{APIKey: "k", Project: "my project"}},
+		"bearer":               {header("authorization", "Bearer tok"), proxy.Caller{APIKey: "Bearer tok"}},
+		"bearer in small case": {header("authorization", "  bearer   tok "), proxy.Caller{APIKey: "Bearer tok"}},
+		"key before bearer":    {header("authorization", "Bearer tok", "x-api-key", "k"), proxy.Caller{APIKey: "k"}},
+		"bearer before blank":  {header("authorization", "Bearer tok", "x-api-key", " "), proxy.Caller{APIKey: "Bearer tok"}},
+		"basic":                {header("authorization", "Basic dXNlcg=="), proxy.Caller{}},
+		"bearer without token": {header("authorization", "Bearer"), proxy.Caller{}},
+		"first of two":         {header("x-api-key", "k", "x-api-key", "l"), proxy.Caller{APIKey: "k"}},
+		"project beyond ASCII": {header("langsmith-project", "caf\u00e9 \u6771\u4eac"), proxy.Caller{Project: "caf\u00e9 \u6771\u4eac"}},
+		"longest":              {header("langsmith-project", strings.Repeat("p", maxProjectBytes)), proxy.Caller{Project: strings.Repeat("p", maxProjectBytes)}},
 	} {
-		got, err := callerOfMetadata(tc.md)
+		got, err := Read(tc.md.Get)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -54,7 +62,7 @@ func TestCallerWithBadHeadersIsRefused(t *testing.T) {
 		"project not UTF-8":    {"langsmith-project", "caf\xe9", "header langsmith-project: character 4 is not allowed, want printable UTF-8 text"},
 		"reordering project":   {"langsmith-project", "a\u202eb", "header langsmith-project: character 2 is not allowed, want printable UTF-8 text"},
 	} {
-		got, err := callerOfMetadata(metadata.Pairs(tc.header, tc.value))
+		got, err := Read(header(tc.header, tc.value).Get)
 		if err == nil || err.Error() != tc.want {
 			t.Errorf("%s: got  %v\nwant %s", name, err, tc.want)
 		}

@@ -1,0 +1,182 @@
+package proxy
+
+import (
+	"math/bits"
+
+	"weir/proxy/runs"
+)
+
+// patience bounds a search for what makes the upstream refuse a request: an
+// upstream that refuses everything must not be asked about every operation.
+type patience struct{ full, left int }
+
+func newPatience(units int) *patience {
+	n := 2*bits.Len(uint(units)) + 8
+	return &patience{full: n, left: n}
+}
+
+// try sends units as one request and sees to the outcome: what is refused is
+// isolated, the rest delivered. A request with k bad units of n takes O(k log n)
+// requests. It reports whether anything was delivered.
+func (r *round) try(units []unit, p *patience) (some bool) {
+	if r.over() {
+		return false
+	}
+	out := r.post(units)
+	switch {
+	case out.Kind == Delivered:
+		r.delivered(units)
+		p.left = p.full
+		return true
+	case out.Kind != Refused:
+		r.end(out)
+		return false
+	}
+	switch out.Refusal {
+	case RefusedContent, RefusedSize:
+		return r.isolate(units, out, p)
+	case RefusedDuplicate:
+		return r.duplicate(units, out, p)
+	case RefusedNotYet:
+		for _, u := range units { // one: only calls are refused so
+			r.keep(u, out, true)
+		}
+		r.f.putOffLater(r.s.run)
+		return true
+	default:
+		r.end(out)
+		return false
+	}
+}
+
+// isolate sends the parts of a request that was refused for its content or size.
+func (r *round) isolate(units []unit, out *Outcome, p *patience) (some bool) {
+	if out.Refusal == RefusedSize {
+		r.shrink(units)
+	}
+	if len(units) == 1 {
+		return r.takeApart(units[0], out, p)
+	}
+	if p.left--; p.left <= 0 {
+		r.giveUp(units, out)
+		return false
+	}
+	some = r.try(units[:len(units)/2], p)
+	return r.try(units[len(units)/2:], p) || some
+}
+
+// giveUp ends a search in which nothing was taken: the fault is then not in
+// single operations. The first frame with any of units is quarantined as far as
+// it is among them, and the lane waits with the others, which may be innocent.
+func (r *round) giveUp(units []unit, out *Outcome) {
+	first := r.ops[units[0].members[0]].frame
+	for _, u := range units {
+		if r.ops[u.members[0]].frame == first {
+			r.keep(u, out, false)
+		}
+	}
+	r.end(&Outcome{Kind: Refused, Reason: out.Reason, Scope: ScopeLane, Refusal: out.Refusal, Exchange: out.Exchange})
+}
+
+// shrink makes the lane's next requests smaller than one that was too large.
+func (r *round) shrink(units []unit) {
+	if len(units) < 2 {
+		return
+	}
+	var n int64
+	for i := range units {
+		n += units[i].op.Size()
+	}
+	r.f.mu.Lock()
+	defer r.f.mu.Unlock()
+	if half := max(n/2, 1); r.s.run.maxRawBytes == 0 || half < r.s.run.maxRawBytes {
+		r.s.run.maxRawBytes = half
+	}
+}
+
+// takeApart sends what a refused unit consists of, so that one bad part does
+// not take the others with it: the create, each update, each attachment.
+func (r *round) takeApart(u unit, out *Outcome, p *patience) (some bool) {
+	if len(u.members) == 1 {
+		r.keep(u, out, false)
+		return false
+	}
+	for _, part := range r.parts(&u) {
+		if r.over() {
+			return some
+		}
+		for _, left := range r.following([]unit{part}) {
+			some = r.try([]unit{left}, p) || some
+		}
+	}
+	return some
+}
+
+// parts are a unit's run operations one by one, then its attachments.
+func (r *round) parts(u *unit) []unit {
+	var own, files []unit
+	for _, m := range u.members {
+		part := unit{op: r.ops[m].Op, members: []int{m}, group: groupApart}
+		if part.op.NoProject && r.req.Project != "" {
+			if body, err := runs.WithProject(part.op.Body, r.req.Project); err == nil {
+				part.op.Body, part.op.NoProject = body, false
+			}
+		}
+		if part.op.Kind == runs.Attachment && len(u.members) > len(u.attachments) {
+			files = append(files, part)
+		} else {
+			own = append(own, part)
+		}
+	}
+	return append(own, files...)
+}
+
+// duplicate sees to a request of which the upstream says it has something
+// already (409). That is a delivery where an answer to the very same was lost.
+// Otherwise whether it has taken the rest of the request is not known, so the
+// parts go one by one, and one that is refused by itself is a duplicate: it is
+// kept, for it may hold what the one before did not.
+func (r *round) duplicate(units []unit, out *Outcome, p *patience) (some bool) {
+	if r.f.attempts.wasLost(r.s.lease.Lane, r.key(units)) || (len(units) == 1 && r.lost(&units[0])) {
+		r.f.m.presumed.Add(float64(r.delivered(units)))
+		p.left = p.full
+		return true
+	}
+	if len(units) > 1 {
+		some = r.try(units[:len(units)/2], p)
+		return r.try(units[len(units)/2:], p) || some
+	}
+	if len(units[0].members) > 1 && !onlyAttachments(&units[0]) {
+		return r.takeApart(units[0], out, p)
+	}
+	r.f.m.duplicates.Add(float64(len(units[0].members)))
+	r.keep(units[0], out, false)
+	return true
+}
+
+// onlyAttachments reports whether a unit is one run operation with files.
+func onlyAttachments(u *unit) bool { return len(u.members) == len(u.attachments)+1 }
+
+// lost reports whether an answer to a request with all of the unit was lost.
+func (r *round) lost(u *unit) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range u.members {
+		if !r.ops[m].lost {
+			return false
+		}
+	}
+	return true
+}
+
+// key names the content of a request: which operations, in which order.
+func (r *round) key(units []unit) requestKey {
+	k := newRequestKey()
+	for i := range units {
+		for _, m := range units[i].members {
+			o := &r.ops[m]
+			k.add(r.s.lease.Frames[o.frame].ID, o.number)
+		}
+	}
+	return k.sum()
+}

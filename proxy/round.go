@@ -1,0 +1,297 @@
+package proxy
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"weir/proxy/runs"
+	"weir/queue"
+)
+
+// Run operations have an order: an update must not overtake its create. So a
+// lane of them is sent in rounds, one at a time: a round leases the lane's
+// oldest frames, plans its operations into requests (plan.go), sends those that
+// do not depend on each other at the same time, and settles each frame of which
+// every operation has met its fate. What has none stays pending, first in line
+// for the next round.
+
+// round is one lease of a lane of run operations on its way.
+type round struct {
+	f   *Forwarder
+	s   *sending
+	ctx context.Context //nolint:containedctx // a round is one call
+	req *Request        // what all requests of the round have in common
+	ops []roundOp
+	raw [][]byte // decompressed frames, which ops refer to
+
+	mu      sync.Mutex // guards what follows, and the fates of ops
+	trouble *Outcome   // an outcome that ends the round; the first one
+	refusal *Outcome   // the latest refusal of content
+	noRoom  error      // no case could be had: what is refused stays pending
+	taken   int        // operations delivered in this round
+}
+
+// roundOp is one operation of a round.
+type roundOp struct {
+	runs.Op
+
+	frame  int // in the lease
+	number int // in the frame
+
+	// group is set once a request with it was begun: nothing new may be folded
+	// into it then. lost: the answer to one was lost, so that a 409 means that
+	// it arrived.
+	group requestGroup
+	lost  bool
+	// young: its frame has not waited for as long as frames are to wait for
+	// updates; it goes only as an update of a create that has.
+	young bool
+
+	fate fate
+}
+
+// fate is what became of an operation.
+type fate struct {
+	kind  fateKind
+	place queue.Place // fateKept
+}
+
+type fateKind uint8
+
+const (
+	fatePending fateKind = iota
+	fateDelivered
+	fateKept
+)
+
+// sendRound sends a lease of run operations and settles it.
+func (f *Forwarder) sendRound(ctx context.Context, s *sending, req *Request) error {
+	r := &round{f: f, s: s, ctx: ctx, req: req}
+	weight := min(rawBytes(s.lease), maxPlainBytes)
+	if err := f.plain.Acquire(ctx, weight); err != nil {
+		s.lease.Return()
+		return nil // weir is stopping
+	}
+	defer f.plain.Release(weight)
+	damaged := r.read()
+	if err := f.attempts.reach(s.lease); err != nil {
+		s.lease.Return()
+		return fmt.Errorf("note how far the lane has been attempted: %w", err)
+	}
+	waves := plan(r.ops, r.limits())
+	if len(waves) == 0 && len(damaged) == 0 && !r.done() {
+		f.pauseLane(s) // all of it is young
+	}
+	r.sendAll(waves)
+	return r.settle(damaged)
+}
+
+// done reports whether every operation has its fate already.
+func (r *round) done() bool {
+	for i := range r.ops {
+		if r.ops[i].fate.kind == fatePending {
+			return false
+		}
+	}
+	return true
+}
+
+// limits bound the round's requests.
+func (r *round) limits() planLimits {
+	return planLimits{
+		maxOps: maxRequestOps, maxBytes: min(maxRequestRunBytes, r.f.requestBytes(r.s.run)), project: r.req.Project,
+	}
+}
+
+// read decompresses and scans the lease's frames. Frames that cannot be read
+// are returned: they have no operations in the round.
+func (r *round) read() (damaged []int) {
+	known := r.f.attempts.of(r.s.lease)
+	now := r.f.cfg.Now()
+	r.raw = make([][]byte, len(r.s.lease.Frames))
+	for i := range r.s.lease.Frames {
+		fr := &r.s.lease.Frames[i]
+		raw, err := plain(partOf(fr))
+		if err == nil {
+			r.raw[i] = raw
+			err = r.scan(i, known[i], now.Sub(fr.AcceptedAt) < r.f.window())
+		}
+		if err != nil {
+			r.f.noteError(r.s.lease.Lane, fmt.Errorf("read a frame of run operations: %w", err))
+			for len(r.ops) > 0 && r.ops[len(r.ops)-1].frame == i {
+				r.ops = r.ops[:len(r.ops)-1]
+			}
+			damaged = append(damaged, i)
+		}
+	}
+	return damaged
+}
+
+// scan adds frame i's operations to the round.
+func (r *round) scan(i int, known *attempt, young bool) error {
+	n := 0
+	err := runs.Scan(r.raw[i], func(op runs.Op) error {
+		o := roundOp{Op: op, frame: i, number: n, young: young}
+		known.apply(&o)
+		n++
+		r.ops = append(r.ops, o)
+		return nil
+	})
+	if err == nil && n != r.s.lease.Frames[i].Items {
+		err = fmt.Errorf("it holds %d operations, %d were counted", n, r.s.lease.Frames[i].Items)
+	}
+	return err
+}
+
+// sendAll sends the plan, wave by wave, until something ends the round.
+func (r *round) sendAll(waves [][]batch) {
+	for _, w := range waves {
+		var others sync.WaitGroup
+		if r.s.probe && r.s.turn%2 == 1 {
+			// A batch that fails by itself, but looks like an outage, must not
+			// be the only probe for ever.
+			w[0], w[len(w)-1] = w[len(w)-1], w[0]
+		}
+		for i := range w {
+			if r.over() {
+				break
+			}
+			b := &w[i]
+			if r.s.probe || i == len(w)-1 {
+				r.sendBatch(b)
+				continue
+			}
+			select {
+			case r.f.slots <- struct{}{}:
+				others.Go(func() {
+					defer func() { <-r.f.slots }()
+					r.sendBatch(b)
+				})
+			default: // no more at a time: in this goroutine
+				r.sendBatch(b)
+			}
+		}
+		others.Wait()
+		if r.over() {
+			return
+		}
+	}
+}
+
+// over reports whether the round has to end.
+func (r *round) over() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.trouble != nil || r.noRoom != nil || r.ctx.Err() != nil
+}
+
+// sendBatch sends one request of the plan and sees to its outcome.
+func (r *round) sendBatch(b *batch) {
+	if units := r.following(b.units); len(units) > 0 {
+		r.try(units, newPatience(len(units)))
+	}
+}
+
+// following leaves out the units whose run is in quarantine, where they follow
+// it: LangSmith would take an update of a run it has not, and forget it later.
+func (r *round) following(units []unit) []unit {
+	var out []unit
+	for _, u := range units {
+		if place, ok := r.f.guilty.place(r.s.lease.Lane, u.op.ID); ok && u.op.Kind != runs.Create && u.op.Kind != runs.Feedback {
+			r.keepAt(u, place)
+			continue
+		}
+		out = append(out, u)
+	}
+	return out
+}
+
+// post sends units as one request.
+func (r *round) post(units []unit) *Outcome {
+	req := *r.req
+	req.Items = 0
+	for i := range units {
+		u := &units[i]
+		req.Runs = append(req.Runs, &u.op)
+		for j := range u.attachments {
+			req.Runs = append(req.Runs, &r.ops[u.attachments[j]].Op)
+		}
+		req.Items += len(u.members)
+	}
+	out := r.f.up.Send(r.ctx, &req)
+	r.f.m.count(&out, req.Items)
+	r.attempted(units, &out)
+	return &out
+}
+
+// attempted notes that a request with units was begun, and how it ended.
+func (r *round) attempted(units []unit, out *Outcome) {
+	group, lost := groupApart, out.MayHaveArrived || out.Kind == Interrupted
+	if out.Kind == Retry || out.Kind == Interrupted {
+		group = r.f.attempts.newGroup()
+	}
+	if lost {
+		r.f.attempts.lostRequest(r.s.lease.Lane, r.key(units))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, u := range units {
+		for _, m := range u.members {
+			r.ops[m].group = group
+			r.ops[m].lost = r.ops[m].lost || lost
+		}
+	}
+}
+
+// delivered notes that units were taken, and returns how many operations that is.
+func (r *round) delivered(units []unit) (items int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, u := range units {
+		for _, m := range u.members {
+			r.ops[m].fate = fate{kind: fateDelivered}
+		}
+		items += len(u.members)
+		if extra := len(u.members) - len(u.attachments) - 1; extra > 0 {
+			r.f.m.coalesced.Add(float64(extra))
+		}
+	}
+	r.taken += items
+	return items
+}
+
+// end notes an outcome that ends the round.
+func (r *round) end(out *Outcome) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.trouble == nil || r.trouble.Kind == Interrupted {
+		r.trouble = out
+	}
+}
+
+// keep quarantines a unit for a refusal. heals: the case is released by itself.
+func (r *round) keep(u unit, out *Outcome, heals bool) {
+	place, err := r.f.cases.open(r.s.lease.Lane, out, heals)
+	if err == nil {
+		if u.op.Kind == runs.Create && out.Refusal != RefusedDuplicate {
+			r.f.guilty.add(r.s.lease.Lane, u.op.ID, place)
+		}
+		r.keepAt(u, place)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refusal = out
+	if err != nil && r.noRoom == nil {
+		r.noRoom = err
+	}
+}
+
+// keepAt puts a unit into an open case.
+func (r *round) keepAt(u unit, place queue.Place) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range u.members {
+		r.ops[m].fate = fate{kind: fateKept, place: place}
+	}
+}
