@@ -20,8 +20,8 @@ func readyBanner(s *settings, at listening, color bool) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n\n", paint("weir "+buildVersion()+" is ready", bold, color))
 	for _, row := range []struct{ name, text string }{
-		{"OTLP/gRPC", string(at.GRPC)},
-		{"OTLP/HTTP", string(at.HTTP)},
+		{"gRPC", string(at.GRPC)},
+		{"HTTP", string(at.HTTP)},
 		{"admin", string(at.Admin)},
 		{"metrics", string(at.Metrics)},
 		{"data", s.DataDir},
@@ -48,19 +48,23 @@ func keyLine(s *settings) string {
 	return fmt.Sprintf("%s (%s)", s.APIKey, s.from("api_key"))
 }
 
-// writeAppLines prints the environment of an application that uses an
-// OpenTelemetry SDK, per the OTLP exporter specification.
+// writeAppLines prints the environment of an application that uses LangSmith's
+// SDK, or an OpenTelemetry SDK, per the OTLP exporter specification.
 func writeAppLines(b *strings.Builder, at listening, color bool) {
 	grpc, http := clientEndpoint(at.GRPC), clientEndpoint(at.HTTP)
+	if strings.HasPrefix(http, "http:") {
+		fmt.Fprintf(b, "\n%s\n", paint("Point an application with a LangSmith SDK at it:", bold, color))
+		fmt.Fprintf(b, "  export LANGSMITH_TRACING=true\n  export LANGSMITH_ENDPOINT=%s\n", http)
+	}
 	if grpc != "" {
-		fmt.Fprintf(b, "\n%s\n", paint("Point an application with an OpenTelemetry SDK at it:", bold, color))
+		fmt.Fprintf(b, "\n%s\n", paint("With an OpenTelemetry SDK:", bold, color))
 		fmt.Fprintf(b, "  export OTEL_EXPORTER_OTLP_ENDPOINT=%s\n  export OTEL_EXPORTER_OTLP_PROTOCOL=grpc\n", grpc)
 	}
 	// SDKs reach HTTP over TCP only.
 	if strings.HasPrefix(http, "http:") {
 		head := "Or over HTTP:"
 		if grpc == "" {
-			head = "Point an application with an OpenTelemetry SDK at it:"
+			head = "With an OpenTelemetry SDK:"
 		}
 		fmt.Fprintf(b, "\n%s\n", paint(head, bold, color))
 		fmt.Fprintf(b, "  export OTEL_EXPORTER_OTLP_ENDPOINT=%s\n  export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf\n", http)
