@@ -23,6 +23,9 @@ type program struct {
 	dir       string
 	env       []string
 	scenarios []string
+	// keepsBroken is set where the SDK sends again, for as long as a restart
+	// takes, what met a broken connection.
+	keepsBroken bool
 }
 
 // programs are all of them.

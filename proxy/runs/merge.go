@@ -2,32 +2,36 @@ package runs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxMergeDepth is how deep the objects of extra are merged, as LangSmith's Go
-// client does (langsmith-go: models/merge.go).
-const maxMergeDepth = 5
+// errExtra says that the two clients' ways of merging extra would differ.
+var errExtra = errors.New("the update's extra leaves out some of the create's")
 
 // Merge folds a run's update into its create, as the SDKs do within a batch:
 // members of the update that are not null win, one by one, and a field that
-// travels beside the object replaces the create's whole. Only extra is merged
-// in depth, object by object, so that metadata given at the start survives an
-// update that names other metadata (LangSmith SDK: combine_serialized_queue_
-// operations; langsmith-go: models/merge.go).
+// travels beside the object replaces the create's whole.
+//
+// Of extra the SDKs make two things: Python's has the update's replace the
+// create's, Go's merges the two in depth (LangSmith SDK:
+// combine_serialized_queue_operations; langsmith-go: models/merge.go). What
+// LangSmith makes of an update that comes by itself is not known. So the two
+// are merged only where all of these come to the same: the update repeats, or
+// names anew, all that the create says, as SDKs' updates do.
 //
 // Both must be of one run. The result is a Create; it refers to both. An error
-// says that one of them is not a JSON object; both are then best sent as they
-// are.
+// says that one of them is not a JSON object, or that their extra differs in
+// the way said above; both are then best sent as they are.
 func Merge(create, update *Op) (Op, error) {
 	if create.Kind != Create || update.Kind != Update || create.ID != update.ID {
 		return Op{}, fmt.Errorf("merge %s %s into %s %s: not a create and the update of the same run",
 			update.Kind, update.ID, create.Kind, create.ID)
 	}
 	merged := *create
-	body, err := mergeObjects(create.Body, update.Body, 1)
+	body, err := mergeObjects(create.Body, update.Body)
 	if err != nil {
 		return Op{}, fmt.Errorf("merge the update of run %s: %w", create.ID, err)
 	}
@@ -45,8 +49,8 @@ func Merge(create, update *Op) (Op, error) {
 	for f, value := range update.Fields {
 		switch {
 		case value == nil || isNull(value):
-		case Field(f) == Extra && isObject(value) && isObject(merged.Fields[f]) && !bytes.Equal(value, merged.Fields[f]):
-			if value, err = mergeObjects(merged.Fields[f], value, maxMergeDepth); err != nil {
+		case Field(f) == Extra && !bytes.Equal(value, merged.Fields[f]):
+			if err := covers(value, merged.Fields[f]); err != nil {
 				return Op{}, fmt.Errorf("merge extra of run %s: %w", create.ID, err)
 			}
 			merged.Fields[f] = value
@@ -80,7 +84,7 @@ func WithProject(body []byte, project string) ([]byte, error) {
 // namesProject reports whether a run's object says which project it is of.
 func namesProject(body []byte) (named bool, err error) {
 	err = eachMember(body, func(m member) error {
-		if n := string(m.name); (n == "session_name" || n == "session_id") && !isNull(m.value) {
+		if n := string(m.name); (n == memberProjectName || n == memberProjectID || n == memberAddress) && !isNull(m.value) {
 			named = true
 		}
 		return nil
@@ -94,9 +98,37 @@ type member struct {
 	value []byte
 }
 
-// mergeObjects returns into with from's members that are not null set in it;
-// objects in both are merged likewise, depth levels down.
-func mergeObjects(into, from []byte, depth int) ([]byte, error) {
+// covers returns nil if the later value says everything that the earlier one
+// does, in objects member by member: laid over the earlier one in depth, it is
+// then the same as in its place.
+func covers(later, earlier []byte) error {
+	switch {
+	case len(earlier) == 0 || isNull(earlier):
+		return nil
+	case isNull(later) || isObject(earlier) != isObject(later):
+		return errExtra
+	case !isObject(earlier):
+		return nil
+	}
+	members := map[string][]byte{}
+	err := eachMember(later, func(m member) error {
+		members[string(m.name)] = m.value
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return eachMember(earlier, func(m member) error {
+		value, ok := members[string(m.name)]
+		if !ok {
+			return errExtra
+		}
+		return covers(value, m.value)
+	})
+}
+
+// mergeObjects returns into with from's members that are not null set in it.
+func mergeObjects(into, from []byte) ([]byte, error) {
 	var list []member
 	at := map[string]int{}
 	err := eachMember(into, func(m member) error {
@@ -116,13 +148,6 @@ func mergeObjects(into, from []byte, depth int) ([]byte, error) {
 			at[string(m.name)] = len(list)
 			list = append(list, m)
 			return nil
-		}
-		if depth > 1 && isObject(m.value) && isObject(list[i].value) {
-			deep, err := mergeObjects(list[i].value, m.value, depth-1)
-			if err != nil {
-				return err
-			}
-			m.value = deep
 		}
 		list[i].value = m.value
 		return nil

@@ -49,18 +49,18 @@ func TestMergeOfFields(t *testing.T) {
 	create.Fields[runs.Inputs] = []byte(`{"q":1}`)
 	create.Fields[runs.Outputs] = []byte(`{}`)
 	create.Fields[runs.Events] = []byte(`[]`)
-	create.Fields[runs.Extra] = []byte(`{"metadata":{"a":1,"deep":{"x":1}},"runtime":{"sdk":"py"}}`)
+	create.Fields[runs.Extra] = []byte(`{"metadata":{"a":1,"deep":{"y":null}},"runtime":{"sdk":"py"}}`)
 	update := runs.Op{Kind: runs.Update, ID: id, Body: []byte(`{"session_name":"p"}`)}
 	update.Fields[runs.Outputs] = []byte(`{"a":2}`)
 	update.Fields[runs.Events] = []byte(`null`)
-	update.Fields[runs.Extra] = []byte(`{"metadata":{"b":2,"deep":{"y":2}}}`)
+	update.Fields[runs.Extra] = []byte(`{"metadata":{"b":2,"a":1,"deep":{"x":null,"y":[2]}},"runtime":{"sdk":"js"}}`)
 	got, err := runs.Merge(&create, &update)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := [runs.NumFields]string{
 		runs.Inputs: `{"q":1}`, runs.Outputs: `{"a":2}`, runs.Events: `[]`,
-		runs.Extra: `{"metadata":{"a":1,"deep":{"x":1,"y":2},"b":2},"runtime":{"sdk":"py"}}`,
+		runs.Extra: `{"metadata":{"b":2,"a":1,"deep":{"x":null,"y":[2]}},"runtime":{"sdk":"js"}}`,
 	}
 	for f := range want {
 		if diff := cmp.Diff(want[f], string(got.Fields[f])); diff != "" {
@@ -69,6 +69,39 @@ func TestMergeOfFields(t *testing.T) {
 	}
 	if got.NoProject {
 		t.Error("the update names a project, but the merged run is said to name none")
+	}
+}
+
+// Where clients' ways of merging extra differ, nothing is merged.
+func TestMergeLeavesExtraThatTheUpdateDoesNotRepeat(t *testing.T) {
+	for _, tc := range []struct {
+		name, create, update string
+		merged               bool
+	}{
+		{"the same", `{"a":1}`, `{"a":1}`, true},
+		{"the same and more, some of it changed", `{"m":{"a":1}}`, `{"m":{"b":[],"a":2},"n":1}`, true},
+		{"an update for nothing", `null`, `{"a":1}`, true},
+		{"null where there was null", `{"a":null}`, `{"a":null}`, true},
+		{"an empty update", `{"m":{"a":1}}`, `{}`, false},
+		{"a member that is left out", `{"m":{"a":1},"n":1}`, `{"m":{"a":1}}`, false},
+		{"one within another that is left out", `{"m":{"a":1}}`, `{"m":{"b":1}}`, false},
+		{"null in place of a value", `{"m":{"a":1}}`, `{"m":{"a":null}}`, false},
+		{"a number in place of an object", `{"m":{"a":1}}`, `{"m":1}`, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			id := runID(t, someRun)
+			create := runs.Op{Kind: runs.Create, ID: id, Body: []byte(`{}`)}
+			create.Fields[runs.Extra] = []byte(tc.create)
+			update := runs.Op{Kind: runs.Update, ID: id, Body: []byte(`{}`)}
+			update.Fields[runs.Extra] = []byte(tc.update)
+			got, err := runs.Merge(&create, &update)
+			if merged := err == nil; merged != tc.merged {
+				t.Fatalf("merged: %t (%v), want %t", merged, err, tc.merged)
+			}
+			if tc.merged && string(got.Fields[runs.Extra]) != tc.update {
+				t.Errorf("extra is %s, want %s", got.Fields[runs.Extra], tc.update)
+			}
+		})
 	}
 }
 

@@ -51,13 +51,14 @@ const (
 	memberStartTime    = "start_time"
 	memberProjectName  = "session_name"
 	memberProjectID    = "session_id"
+	memberAddress      = "address" // of an agent, instead of a project (LangSmith SDK: _addressing.py)
 	memberRetention    = "extend_trace_retention"
 	memberSkipsUpgrade = "_skip_trace_upgrade"
 )
 
 var members = [...]string{
 	memberID, memberTrace, memberDottedOrder, memberParent, memberStartTime,
-	memberProjectName, memberProjectID, memberRetention, memberSkipsUpgrade,
+	memberProjectName, memberProjectID, memberAddress, memberRetention, memberSkipsUpgrade,
 }
 
 // FromObject makes a Create or an Update of a run's JSON object, as ReadRun
@@ -98,7 +99,7 @@ func ReadRun(kind Kind, object []byte) (Run, error) {
 		Kind:      kind,
 		Fields:    m.fields,
 		Body:      m.rest(),
-		NoProject: kind == Create && !m.has(memberProjectName) && !m.has(memberProjectID),
+		NoProject: kind == Create && !m.has(memberProjectName) && !m.has(memberProjectID) && !m.has(memberAddress),
 	}}
 	var err error
 	if run.Op.ID, err = m.id(memberID); err != nil {

@@ -81,14 +81,15 @@ func TestFromObjectReadsWhereARunBelongs(t *testing.T) {
 		trace     bool
 		noProject bool
 	}{
-		"nothing":          {runs.Create, ``, false, true},
-		"trace":            {runs.Create, `,"trace_id":"` + traceText + `"`, true, true},
-		"bare trace":       {runs.Create, `,"trace_id":"` + strings.ReplaceAll(traceText, "-", "") + `"`, true, true},
-		"nulls":            {runs.Create, `,"trace_id":null,"session_name":null,"session_id":null`, false, true},
-		"project name":     {runs.Create, `,"session_name":"p"`, false, false},
-		"project id":       {runs.Create, `,"session_id":"` + traceText + `"`, false, false},
-		"update":           {runs.Update, ``, false, false},
-		"project in extra": {runs.Create, `,"extra":{"session_name":"p"}`, false, true},
+		"nothing":            {runs.Create, ``, false, true},
+		"trace":              {runs.Create, `,"trace_id":"` + traceText + `"`, true, true},
+		"bare trace":         {runs.Create, `,"trace_id":"` + strings.ReplaceAll(traceText, "-", "") + `"`, true, true},
+		"nulls":              {runs.Create, `,"trace_id":null,"session_name":null,"session_id":null`, false, true},
+		"project name":       {runs.Create, `,"session_name":"p"`, false, false},
+		"an agent's address": {runs.Create, `,"address":"lrn:agents/a/environments/b"`, false, false},
+		"project id":         {runs.Create, `,"session_id":"` + traceText + `"`, false, false},
+		"update":             {runs.Update, ``, false, false},
+		"project in extra":   {runs.Create, `,"extra":{"session_name":"p"}`, false, true},
 	} {
 		op, err := runs.FromObject(tc.kind, []byte(`{"id":"`+runText+`"`+tc.members+`}`))
 		if err != nil {

@@ -45,7 +45,7 @@ async def completions(first: int) -> None:
 async def main() -> None:
     logging.getLogger("LiteLLM").setLevel(logging.WARNING)
     litellm.suppress_debug_info = True
-    logger = LangsmithLogger()
+    logger = LangsmithLogger(flush_interval=3600)  # never but when it is told to
     litellm.callbacks = [logger]
     count = 0
     while line := await asyncio.to_thread(sys.stdin.readline):
