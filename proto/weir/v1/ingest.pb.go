@@ -4,14 +4,9 @@
 // 	protoc        (unknown)
 // source: weir/v1/ingest.proto
 
-// The native API of weir for applications: runs, feedback and attachments of
-// LangSmith over gRPC, for languages without a LangSmith SDK. Served on weir's
-// gRPC port, beside OTLP. It imports nothing but the well-known types, so that
-// every language's protoc can make a client of it.
-//
-// The metadata of a call says whose data it is: x-api-key, or authorization
-// with a Bearer token, and x-tenant-id for the workspace. Whatever is left out
-// comes from weir's own configuration.
+// The API through which applications give run operations to weir without a
+// LangSmith SDK. Served as gRPC on the port that takes OTLP. The metadata
+// x-api-key, authorization and x-tenant-id mean what they mean to LangSmith.
 
 package weirv1
 
@@ -33,11 +28,10 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// IngestRequest is operations that are kept together.
+// IngestRequest is some operations.
 type IngestRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// At most 10,000 unless configured otherwise. Their order does not matter: a
-	// run may come before its parent.
+	// The operations, a parent's create before its children's.
 	Operations    []*Operation `protobuf:"bytes,1,rep,name=operations,proto3" json:"operations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -83,9 +77,9 @@ func (x *IngestRequest) GetOperations() []*Operation {
 // IngestResponse says what became of each operation.
 type IngestResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One for each operation, in the order of the request.
+	// One result for each operation, in the order of the request.
 	Results []*ItemResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
-	// A sentence for the application's log, mostly empty.
+	// A sentence for the application's log, or empty.
 	Warning       string `protobuf:"bytes,2,opt,name=warning,proto3" json:"warning,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -135,13 +129,12 @@ func (x *IngestResponse) GetWarning() string {
 	return ""
 }
 
-// IngestStreamRequest is one request of a stream.
+// IngestStreamRequest is some operations and a number to recognize the answer.
 type IngestStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Chosen by the sender, and repeated in the answer. weir does not look at
-	// it: it need not be consecutive, nor unique.
+	// Chosen by the client and echoed in the answer. weir does not interpret it.
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// As in IngestRequest.
+	// The operations, a parent's create before its children's.
 	Operations    []*Operation `protobuf:"bytes,2,rep,name=operations,proto3" json:"operations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -191,18 +184,19 @@ func (x *IngestStreamRequest) GetOperations() []*Operation {
 	return nil
 }
 
-// IngestStreamResponse is the answer to one request of a stream.
+// IngestStreamResponse answers one IngestStreamRequest.
 type IngestStreamResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The request's.
+	// The request's number.
 	Sequence uint64 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// As in IngestResponse. Empty where weir could keep nothing now.
+	// One result for each operation, in the order of the request; empty if the
+	// request was refused as a whole for a reason that is not in an operation.
 	Results []*ItemResult `protobuf:"bytes,2,rep,name=results,proto3" json:"results,omitempty"`
-	// As in IngestResponse.
+	// A sentence for the application's log, or empty.
 	Warning string `protobuf:"bytes,3,opt,name=warning,proto3" json:"warning,omitempty"`
-	// Set if nothing of the request was kept: what Ingest would have failed
-	// with.
-	Problem       *Problem `protobuf:"bytes,4,opt,name=problem,proto3" json:"problem,omitempty"`
+	// Unset if operations were kept, those without an error of their own. Set if
+	// nothing was kept.
+	Error         *ItemError `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -258,231 +252,17 @@ func (x *IngestStreamResponse) GetWarning() string {
 	return ""
 }
 
-func (x *IngestStreamResponse) GetProblem() *Problem {
+func (x *IngestStreamResponse) GetError() *ItemError {
 	if x != nil {
-		return x.Problem
+		return x.Error
 	}
 	return nil
-}
-
-// ItemResult is what became of one operation.
-type ItemResult struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The operation's place in the request, from 0.
-	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	// The id of the run or feedback, also where weir chose it.
-	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
-	// The trace that it belongs to. Empty where only LangSmith will know: the
-	// operation is then sent by itself.
-	TraceId string `protobuf:"bytes,3,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
-	// Where a run stands in its trace; empty as trace_id is, and for feedback
-	// and attachments.
-	DottedOrder string `protobuf:"bytes,4,opt,name=dotted_order,json=dottedOrder,proto3" json:"dotted_order,omitempty"`
-	// Set if the operation was not kept.
-	Problem       *Problem `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *ItemResult) Reset() {
-	*x = ItemResult{}
-	mi := &file_weir_v1_ingest_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *ItemResult) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*ItemResult) ProtoMessage() {}
-
-func (x *ItemResult) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_ingest_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use ItemResult.ProtoReflect.Descriptor instead.
-func (*ItemResult) Descriptor() ([]byte, []int) {
-	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *ItemResult) GetIndex() int32 {
-	if x != nil {
-		return x.Index
-	}
-	return 0
-}
-
-func (x *ItemResult) GetId() string {
-	if x != nil {
-		return x.Id
-	}
-	return ""
-}
-
-func (x *ItemResult) GetTraceId() string {
-	if x != nil {
-		return x.TraceId
-	}
-	return ""
-}
-
-func (x *ItemResult) GetDottedOrder() string {
-	if x != nil {
-		return x.DottedOrder
-	}
-	return ""
-}
-
-func (x *ItemResult) GetProblem() *Problem {
-	if x != nil {
-		return x.Problem
-	}
-	return nil
-}
-
-// Problem says why something was not kept. It is a google.rpc.Status in simple
-// terms.
-type Problem struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// A code of google.rpc.Code: 3 (INVALID_ARGUMENT) if it will never be taken
-	// as it is; any other: send it again later.
-	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
-	// What is wrong, for people.
-	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// The fields at fault, as far as single ones are.
-	FieldViolations []*FieldViolation `protobuf:"bytes,3,rep,name=field_violations,json=fieldViolations,proto3" json:"field_violations,omitempty"`
-	// When to send it again; unset if that is of no use.
-	RetryAfter    *durationpb.Duration `protobuf:"bytes,4,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Problem) Reset() {
-	*x = Problem{}
-	mi := &file_weir_v1_ingest_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Problem) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Problem) ProtoMessage() {}
-
-func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_ingest_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Problem.ProtoReflect.Descriptor instead.
-func (*Problem) Descriptor() ([]byte, []int) {
-	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *Problem) GetCode() int32 {
-	if x != nil {
-		return x.Code
-	}
-	return 0
-}
-
-func (x *Problem) GetMessage() string {
-	if x != nil {
-		return x.Message
-	}
-	return ""
-}
-
-func (x *Problem) GetFieldViolations() []*FieldViolation {
-	if x != nil {
-		return x.FieldViolations
-	}
-	return nil
-}
-
-func (x *Problem) GetRetryAfter() *durationpb.Duration {
-	if x != nil {
-		return x.RetryAfter
-	}
-	return nil
-}
-
-// FieldViolation says what is wrong with a field.
-type FieldViolation struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// The field, from the request down: operations[2].create.name.
-	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
-	// What is wrong with it, and what would be right.
-	Description   string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *FieldViolation) Reset() {
-	*x = FieldViolation{}
-	mi := &file_weir_v1_ingest_proto_msgTypes[6]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *FieldViolation) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*FieldViolation) ProtoMessage() {}
-
-func (x *FieldViolation) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_ingest_proto_msgTypes[6]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use FieldViolation.ProtoReflect.Descriptor instead.
-func (*FieldViolation) Descriptor() ([]byte, []int) {
-	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{6}
-}
-
-func (x *FieldViolation) GetField() string {
-	if x != nil {
-		return x.Field
-	}
-	return ""
-}
-
-func (x *FieldViolation) GetDescription() string {
-	if x != nil {
-		return x.Description
-	}
-	return ""
 }
 
 // Operation is one thing to do.
 type Operation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// What to do.
+	// What to do; one must be set.
 	//
 	// Types that are valid to be assigned to Operation:
 	//
@@ -497,7 +277,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_weir_v1_ingest_proto_msgTypes[7]
+	mi := &file_weir_v1_ingest_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -509,7 +289,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_ingest_proto_msgTypes[7]
+	mi := &file_weir_v1_ingest_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -522,7 +302,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{7}
+	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Operation) GetOperation() isOperation_Operation {
@@ -573,23 +353,23 @@ type isOperation_Operation interface {
 }
 
 type Operation_Create struct {
-	// A run that has begun, or is over already.
+	// Create a run. A run that has already ended can be created with its
+	// end_time and outputs, and needs no update.
 	Create *Run `protobuf:"bytes,1,opt,name=create,proto3,oneof"`
 }
 
 type Operation_Update struct {
-	// What is new of a run that was created before: mostly end_time and
-	// outputs. LangSmith takes one update of a run.
+	// Add to a run, usually its end. LangSmith takes one update of a run.
 	Update *Run `protobuf:"bytes,2,opt,name=update,proto3,oneof"`
 }
 
 type Operation_Feedback struct {
-	// What somebody thinks of a run.
+	// Judge a run.
 	Feedback *Feedback `protobuf:"bytes,3,opt,name=feedback,proto3,oneof"`
 }
 
 type Operation_Attachment struct {
-	// A file of a run.
+	// Add a file to a run.
 	Attachment *Attachment `protobuf:"bytes,4,opt,name=attachment,proto3,oneof"`
 }
 
@@ -601,76 +381,74 @@ func (*Operation_Feedback) isOperation_Operation() {}
 
 func (*Operation_Attachment) isOperation_Operation() {}
 
-// Run is a node of a trace: a call of a model, a tool, a chain of those.
+// Run is a run as LangSmith knows it: one step of an application, with its
+// place in a trace. Fields that are not set are not sent.
 //
-// A create needs a name and nothing else; a child also its parent_run_id. An
-// update needs the id, and has only what changes. An id is a UUID, with
-// hyphens or without, in any letter case.
+// weir fills what a create leaves out: id, trace_id, dotted_order, start_time
+// and run_type. An update needs an id; its trace_id and dotted_order are filled
+// in if weir has taken the run's create a while ago, on the same connection or
+// another one with the same key.
 type Run struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Unset in a create: weir makes one, a UUIDv7 of the start_time.
+	// UUID of the run, with hyphens or without. Made by weir, version 7 from
+	// start_time, if a create has none.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The id of the trace's root run. Unset: that of the parent; a root's own id.
+	// UUID of the root run. Of a root run it is its id; of a child weir takes it
+	// from the parent, if that came before, or from dotted_order.
 	TraceId string `protobuf:"bytes,2,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
-	// The run that this is a part of; unset for a root. weir knows those that
-	// are in the same request and those that it took lately from the same
-	// caller. A run whose parent it does not know, and which has no dotted_order,
-	// is sent to LangSmith by itself, which is slower.
+	// UUID of the parent run; empty for a root run.
 	ParentRunId string `protobuf:"bytes,3,opt,name=parent_run_id,json=parentRunId,proto3" json:"parent_run_id,omitempty"`
-	// Where the run stands in its trace: for the root and each run down to this
-	// one, the start time as 20060102T150405000000Z and the id, joined by dots.
-	// Unset: made of the parent's and start_time. In an update, weir adds the one
-	// that it knows; one that it does not know is sent by itself.
+	// Place in the trace: for each run from the root to this one its start time
+	// as YYYYMMDDTHHMMSSffffffZ and its id, with dots between. Filled by weir as
+	// trace_id is.
 	DottedOrder string `protobuf:"bytes,4,opt,name=dotted_order,json=dottedOrder,proto3" json:"dotted_order,omitempty"`
-	// What people see; required in a create.
+	// Name of the run; a create must have one.
 	Name string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
-	// tool, chain, llm, retriever, embedding, prompt or parser. Unset in a
-	// create: chain. Another that LangSmith may know can be given in json.
+	// One of chain, llm, tool, retriever, embedding, prompt, parser; chain if a
+	// create has none.
 	RunType string `protobuf:"bytes,6,opt,name=run_type,json=runType,proto3" json:"run_type,omitempty"`
-	// Unset in a create: now. Kept to the microsecond.
+	// When the run started. Now, if a create has none.
 	StartTime *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// Unset: the run is not over. Kept to the microsecond.
+	// When the run ended; not set while it is going on.
 	EndTime *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=end_time,json=endTime,proto3" json:"end_time,omitempty"`
-	// The project by its name; LangSmith's session_name. Unset, together with
-	// project_id, in a create: that of weir's configuration.
+	// Name of the project. If neither it nor project_id is set, the project that
+	// weir is configured with applies, or else LangSmith's default.
 	Project string `protobuf:"bytes,9,opt,name=project,proto3" json:"project,omitempty"`
-	// The project by its id; LangSmith's session_id. Set one of the two only.
+	// UUID of the project, instead of its name.
 	ProjectId string `protobuf:"bytes,10,opt,name=project_id,json=projectId,proto3" json:"project_id,omitempty"`
+	// Tags.
+	Tags []string `protobuf:"bytes,11,rep,name=tags,proto3" json:"tags,omitempty"`
+	// Why the run failed; empty if it did not.
+	Error string `protobuf:"bytes,12,opt,name=error,proto3" json:"error,omitempty"`
+	// UUID of the dataset example that the run was made for.
+	ReferenceExampleId string `protobuf:"bytes,13,opt,name=reference_example_id,json=referenceExampleId,proto3" json:"reference_example_id,omitempty"`
+	// Status, usually left to LangSmith to infer.
+	Status string `protobuf:"bytes,14,opt,name=status,proto3" json:"status,omitempty"`
 	// What the run was given: a JSON object.
-	Inputs *JsonValue `protobuf:"bytes,11,opt,name=inputs,proto3" json:"inputs,omitempty"`
-	// What the run made of it: a JSON object.
-	Outputs *JsonValue `protobuf:"bytes,12,opt,name=outputs,proto3" json:"outputs,omitempty"`
-	// A JSON object, in which LangSmith knows metadata, runtime and
+	Inputs *Json `protobuf:"bytes,15,opt,name=inputs,proto3" json:"inputs,omitempty"`
+	// What the run returned: a JSON object.
+	Outputs *Json `protobuf:"bytes,16,opt,name=outputs,proto3" json:"outputs,omitempty"`
+	// Further data: a JSON object with members such as metadata, runtime and
 	// invocation_params.
-	Extra *JsonValue `protobuf:"bytes,13,opt,name=extra,proto3" json:"extra,omitempty"`
-	// A JSON object that becomes the metadata of extra, so extra may not have
-	// one too. LangSmith reads there, among others, ls_provider, ls_model_name,
-	// usage_metadata and thread_id.
-	Metadata *JsonValue `protobuf:"bytes,14,opt,name=metadata,proto3" json:"metadata,omitempty"`
-	// A JSON array of what happened on the way: objects with name, time and
+	Extra *Json `protobuf:"bytes,17,opt,name=extra,proto3" json:"extra,omitempty"`
+	// Description of the model or prompt that ran: a JSON object.
+	Serialized *Json `protobuf:"bytes,18,opt,name=serialized,proto3" json:"serialized,omitempty"`
+	// What happened within the run: a JSON array of objects with name, time and
 	// kwargs.
-	Events *JsonValue `protobuf:"bytes,15,opt,name=events,proto3" json:"events,omitempty"`
-	// A JSON object that describes the thing that ran; LangSmith keeps it for
-	// llm and prompt only.
-	Serialized *JsonValue `protobuf:"bytes,16,opt,name=serialized,proto3" json:"serialized,omitempty"`
-	// What went wrong; unset if nothing did.
-	Error *string `protobuf:"bytes,17,opt,name=error,proto3,oneof" json:"error,omitempty"`
-	// Words to find the run by.
-	Tags []string `protobuf:"bytes,18,rep,name=tags,proto3" json:"tags,omitempty"`
-	// The example of a dataset that the run is about; an id.
-	ReferenceExampleId string `protobuf:"bytes,19,opt,name=reference_example_id,json=referenceExampleId,proto3" json:"reference_example_id,omitempty"`
-	// Mostly unset: LangSmith tells success, error and pending from the rest.
-	Status string `protobuf:"bytes,20,opt,name=status,proto3" json:"status,omitempty"`
-	// Further members of LangSmith's run, as a JSON object. None may be set
-	// above too.
-	Json          []byte `protobuf:"bytes,21,opt,name=json,proto3" json:"json,omitempty"`
+	Events *Json `protobuf:"bytes,19,opt,name=events,proto3" json:"events,omitempty"`
+	// Metadata, put into extra as its member metadata. If extra has that member
+	// too, the two are merged, and the names here win.
+	Metadata *structpb.Struct `protobuf:"bytes,20,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	// Further members of the run's object that weir has no field for: a JSON
+	// object. It must not repeat what has a field.
+	Members       *Json `protobuf:"bytes,21,opt,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Run) Reset() {
 	*x = Run{}
-	mi := &file_weir_v1_ingest_proto_msgTypes[8]
+	mi := &file_weir_v1_ingest_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +460,7 @@ func (x *Run) String() string {
 func (*Run) ProtoMessage() {}
 
 func (x *Run) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_ingest_proto_msgTypes[8]
+	mi := &file_weir_v1_ingest_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +473,7 @@ func (x *Run) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Run.ProtoReflect.Descriptor instead.
 func (*Run) Descriptor() ([]byte, []int) {
-	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{8}
+	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Run) GetId() string {
@@ -768,60 +546,18 @@ func (x *Run) GetProjectId() string {
 	return ""
 }
 
-func (x *Run) GetInputs() *JsonValue {
-	if x != nil {
-		return x.Inputs
-	}
-	return nil
-}
-
-func (x *Run) GetOutputs() *JsonValue {
-	if x != nil {
-		return x.Outputs
-	}
-	return nil
-}
-
-func (x *Run) GetExtra() *JsonValue {
-	if x != nil {
-		return x.Extra
-	}
-	return nil
-}
-
-func (x *Run) GetMetadata() *JsonValue {
-	if x != nil {
-		return x.Metadata
-	}
-	return nil
-}
-
-func (x *Run) GetEvents() *JsonValue {
-	if x != nil {
-		return x.Events
-	}
-	return nil
-}
-
-func (x *Run) GetSerialized() *JsonValue {
-	if x != nil {
-		return x.Serialized
-	}
-	return nil
-}
-
-func (x *Run) GetError() string {
-	if x != nil && x.Error != nil {
-		return *x.Error
-	}
-	return ""
-}
-
 func (x *Run) GetTags() []string {
 	if x != nil {
 		return x.Tags
 	}
 	return nil
+}
+
+func (x *Run) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
 }
 
 func (x *Run) GetReferenceExampleId() string {
@@ -838,69 +574,207 @@ func (x *Run) GetStatus() string {
 	return ""
 }
 
-func (x *Run) GetJson() []byte {
+func (x *Run) GetInputs() *Json {
 	if x != nil {
-		return x.Json
+		return x.Inputs
 	}
 	return nil
 }
 
-// Feedback is a score or a remark about a run.
-//
-// A feedback whose trace_id is neither given nor known to weir, or that does
-// not extend the trace's retention, is sent to LangSmith by itself.
+func (x *Run) GetOutputs() *Json {
+	if x != nil {
+		return x.Outputs
+	}
+	return nil
+}
+
+func (x *Run) GetExtra() *Json {
+	if x != nil {
+		return x.Extra
+	}
+	return nil
+}
+
+func (x *Run) GetSerialized() *Json {
+	if x != nil {
+		return x.Serialized
+	}
+	return nil
+}
+
+func (x *Run) GetEvents() *Json {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *Run) GetMetadata() *structpb.Struct {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+func (x *Run) GetMembers() *Json {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// Json is a JSON value.
+type Json struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The value, in the form that suits the client. Numbers in object and array
+	// are 64-bit floating point; text keeps them as they are written.
+	//
+	// Types that are valid to be assigned to Value:
+	//
+	//	*Json_Text
+	//	*Json_Object
+	//	*Json_Array
+	Value         isJson_Value `protobuf_oneof:"value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Json) Reset() {
+	*x = Json{}
+	mi := &file_weir_v1_ingest_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Json) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Json) ProtoMessage() {}
+
+func (x *Json) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_ingest_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Json.ProtoReflect.Descriptor instead.
+func (*Json) Descriptor() ([]byte, []int) {
+	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Json) GetValue() isJson_Value {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Json) GetText() []byte {
+	if x != nil {
+		if x, ok := x.Value.(*Json_Text); ok {
+			return x.Text
+		}
+	}
+	return nil
+}
+
+func (x *Json) GetObject() *structpb.Struct {
+	if x != nil {
+		if x, ok := x.Value.(*Json_Object); ok {
+			return x.Object
+		}
+	}
+	return nil
+}
+
+func (x *Json) GetArray() *structpb.ListValue {
+	if x != nil {
+		if x, ok := x.Value.(*Json_Array); ok {
+			return x.Array
+		}
+	}
+	return nil
+}
+
+type isJson_Value interface {
+	isJson_Value()
+}
+
+type Json_Text struct {
+	// JSON text in UTF-8, sent to LangSmith as it is.
+	Text []byte `protobuf:"bytes,1,opt,name=text,proto3,oneof"`
+}
+
+type Json_Object struct {
+	// A JSON object.
+	Object *structpb.Struct `protobuf:"bytes,2,opt,name=object,proto3,oneof"`
+}
+
+type Json_Array struct {
+	// A JSON array.
+	Array *structpb.ListValue `protobuf:"bytes,3,opt,name=array,proto3,oneof"`
+}
+
+func (*Json_Text) isJson_Value() {}
+
+func (*Json_Object) isJson_Value() {}
+
+func (*Json_Array) isJson_Value() {}
+
+// Feedback is a judgement of a run.
 type Feedback struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Unset: weir makes one.
+	// UUID of the feedback; made by weir if empty.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// The run that it is about. Required, unless it is about a project_id or
-	// json says what it is about.
+	// UUID of the run; required.
 	RunId string `protobuf:"bytes,2,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	// The trace of that run. Unset: as far as weir knows it.
+	// UUID of the run's trace; filled in if weir has taken the run's create a
+	// while ago.
 	TraceId string `protobuf:"bytes,3,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
-	// What is judged; required.
+	// What is judged, such as correctness; required.
 	Key string `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
-	// How good it is; unset if that is no number.
+	// The judgement as a number.
 	Score *float64 `protobuf:"fixed64,5,opt,name=score,proto3,oneof" json:"score,omitempty"`
-	// What else is the judgement: any JSON value.
-	Value *JsonValue `protobuf:"bytes,6,opt,name=value,proto3" json:"value,omitempty"`
+	// The judgement as any JSON value.
+	Value *Json `protobuf:"bytes,6,opt,name=value,proto3" json:"value,omitempty"`
 	// A remark.
 	Comment string `protobuf:"bytes,7,opt,name=comment,proto3" json:"comment,omitempty"`
-	// What would have been right: a JSON object or string.
-	Correction *JsonValue `protobuf:"bytes,8,opt,name=correction,proto3" json:"correction,omitempty"`
-	// Where it comes from: api, model, app. Unset: api.
-	SourceType string `protobuf:"bytes,9,opt,name=source_type,json=sourceType,proto3" json:"source_type,omitempty"`
-	// A JSON object about where it comes from.
-	SourceMetadata *JsonValue `protobuf:"bytes,10,opt,name=source_metadata,json=sourceMetadata,proto3" json:"source_metadata,omitempty"`
-	// The project of the run; LangSmith's session_id.
-	ProjectId string `protobuf:"bytes,11,opt,name=project_id,json=projectId,proto3" json:"project_id,omitempty"`
-	// The start_time of the run, which helps LangSmith to find it.
-	StartTime *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
-	// When it was given; unset: now.
-	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	// When it was last changed; unset: now.
-	ModifiedAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=modified_at,json=modifiedAt,proto3" json:"modified_at,omitempty"`
-	// An id shared by feedback that belongs together.
-	FeedbackGroupId string `protobuf:"bytes,15,opt,name=feedback_group_id,json=feedbackGroupId,proto3" json:"feedback_group_id,omitempty"`
-	// The id of the experiment that compares.
-	ComparativeExperimentId string `protobuf:"bytes,16,opt,name=comparative_experiment_id,json=comparativeExperimentId,proto3" json:"comparative_experiment_id,omitempty"`
-	// A JSON object.
-	Extra *JsonValue `protobuf:"bytes,17,opt,name=extra,proto3" json:"extra,omitempty"`
-	// Set if the judging itself failed.
-	Error *bool `protobuf:"varint,18,opt,name=error,proto3,oneof" json:"error,omitempty"`
-	// Whether LangSmith keeps the trace longer for it, which may cost money.
-	// Unset: true.
-	ExtendTraceRetention *bool `protobuf:"varint,19,opt,name=extend_trace_retention,json=extendTraceRetention,proto3,oneof" json:"extend_trace_retention,omitempty"`
-	// Further members of LangSmith's feedback, as a JSON object. None may be set
-	// above too.
-	Json          []byte `protobuf:"bytes,20,opt,name=json,proto3" json:"json,omitempty"`
+	// What would have been right: a JSON value.
+	Correction *Json `protobuf:"bytes,8,opt,name=correction,proto3" json:"correction,omitempty"`
+	// Where the feedback comes from.
+	Source *FeedbackSource `protobuf:"bytes,9,opt,name=source,proto3" json:"source,omitempty"`
+	// UUID of the run's project.
+	ProjectId string `protobuf:"bytes,10,opt,name=project_id,json=projectId,proto3" json:"project_id,omitempty"`
+	// UUID that joins feedback given together.
+	FeedbackGroupId string `protobuf:"bytes,11,opt,name=feedback_group_id,json=feedbackGroupId,proto3" json:"feedback_group_id,omitempty"`
+	// UUID of a comparative experiment.
+	ComparativeExperimentId string `protobuf:"bytes,12,opt,name=comparative_experiment_id,json=comparativeExperimentId,proto3" json:"comparative_experiment_id,omitempty"`
+	// Further data: a JSON object.
+	Extra *Json `protobuf:"bytes,13,opt,name=extra,proto3" json:"extra,omitempty"`
+	// Whether giving the feedback failed.
+	Error *bool `protobuf:"varint,14,opt,name=error,proto3,oneof" json:"error,omitempty"`
+	// Whether the feedback extends the retention of the trace, which LangSmith
+	// bills; LangSmith does so if not set.
+	ExtendTraceRetention *bool `protobuf:"varint,15,opt,name=extend_trace_retention,json=extendTraceRetention,proto3,oneof" json:"extend_trace_retention,omitempty"`
+	// When it was given. Now, if not set.
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// Further members of the feedback's object that weir has no field for: a
+	// JSON object. It must not repeat what has a field.
+	Members       *Json `protobuf:"bytes,17,opt,name=members,proto3" json:"members,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Feedback) Reset() {
 	*x = Feedback{}
-	mi := &file_weir_v1_ingest_proto_msgTypes[9]
+	mi := &file_weir_v1_ingest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -912,7 +786,7 @@ func (x *Feedback) String() string {
 func (*Feedback) ProtoMessage() {}
 
 func (x *Feedback) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_ingest_proto_msgTypes[9]
+	mi := &file_weir_v1_ingest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -925,7 +799,7 @@ func (x *Feedback) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Feedback.ProtoReflect.Descriptor instead.
 func (*Feedback) Descriptor() ([]byte, []int) {
-	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{9}
+	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Feedback) GetId() string {
@@ -963,7 +837,7 @@ func (x *Feedback) GetScore() float64 {
 	return 0
 }
 
-func (x *Feedback) GetValue() *JsonValue {
+func (x *Feedback) GetValue() *Json {
 	if x != nil {
 		return x.Value
 	}
@@ -977,23 +851,16 @@ func (x *Feedback) GetComment() string {
 	return ""
 }
 
-func (x *Feedback) GetCorrection() *JsonValue {
+func (x *Feedback) GetCorrection() *Json {
 	if x != nil {
 		return x.Correction
 	}
 	return nil
 }
 
-func (x *Feedback) GetSourceType() string {
+func (x *Feedback) GetSource() *FeedbackSource {
 	if x != nil {
-		return x.SourceType
-	}
-	return ""
-}
-
-func (x *Feedback) GetSourceMetadata() *JsonValue {
-	if x != nil {
-		return x.SourceMetadata
+		return x.Source
 	}
 	return nil
 }
@@ -1003,27 +870,6 @@ func (x *Feedback) GetProjectId() string {
 		return x.ProjectId
 	}
 	return ""
-}
-
-func (x *Feedback) GetStartTime() *timestamppb.Timestamp {
-	if x != nil {
-		return x.StartTime
-	}
-	return nil
-}
-
-func (x *Feedback) GetCreatedAt() *timestamppb.Timestamp {
-	if x != nil {
-		return x.CreatedAt
-	}
-	return nil
-}
-
-func (x *Feedback) GetModifiedAt() *timestamppb.Timestamp {
-	if x != nil {
-		return x.ModifiedAt
-	}
-	return nil
 }
 
 func (x *Feedback) GetFeedbackGroupId() string {
@@ -1040,7 +886,7 @@ func (x *Feedback) GetComparativeExperimentId() string {
 	return ""
 }
 
-func (x *Feedback) GetExtra() *JsonValue {
+func (x *Feedback) GetExtra() *Json {
 	if x != nil {
 		return x.Extra
 	}
@@ -1061,34 +907,95 @@ func (x *Feedback) GetExtendTraceRetention() bool {
 	return false
 }
 
-func (x *Feedback) GetJson() []byte {
+func (x *Feedback) GetCreatedAt() *timestamppb.Timestamp {
 	if x != nil {
-		return x.Json
+		return x.CreatedAt
 	}
 	return nil
 }
 
-// Attachment is a file of a run. It is best sent in the request that creates
-// or updates the run. The whole file has to fit into a message, which is 20 MiB
-// unless configured otherwise; over HTTP (POST /runs/multipart) weir takes
-// larger ones.
+func (x *Feedback) GetMembers() *Json {
+	if x != nil {
+		return x.Members
+	}
+	return nil
+}
+
+// FeedbackSource says where feedback comes from.
+type FeedbackSource struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Kind of source, such as api or model; api if empty.
+	Type string `protobuf:"bytes,1,opt,name=type,proto3" json:"type,omitempty"`
+	// Metadata of the source.
+	Metadata      *structpb.Struct `protobuf:"bytes,2,opt,name=metadata,proto3" json:"metadata,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FeedbackSource) Reset() {
+	*x = FeedbackSource{}
+	mi := &file_weir_v1_ingest_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FeedbackSource) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FeedbackSource) ProtoMessage() {}
+
+func (x *FeedbackSource) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_ingest_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FeedbackSource.ProtoReflect.Descriptor instead.
+func (*FeedbackSource) Descriptor() ([]byte, []int) {
+	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *FeedbackSource) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *FeedbackSource) GetMetadata() *structpb.Struct {
+	if x != nil {
+		return x.Metadata
+	}
+	return nil
+}
+
+// Attachment is a file of a run.
 type Attachment struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The run that it belongs to; required.
+	// UUID of the run; required.
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
-	// Its name within the run; required, at most 1,024 bytes, without a dot.
-	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
-	// Its media type. Unset: application/octet-stream.
-	ContentType string `protobuf:"bytes,3,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
-	// Its content.
-	Content       []byte `protobuf:"bytes,4,opt,name=content,proto3" json:"content,omitempty"`
+	// UUID of the run's trace, if known.
+	TraceId string `protobuf:"bytes,2,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// Name of the file within the run, without a dot; required.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// Media type; application/octet-stream if empty.
+	ContentType string `protobuf:"bytes,4,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
+	// The file.
+	Content       []byte `protobuf:"bytes,5,opt,name=content,proto3" json:"content,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Attachment) Reset() {
 	*x = Attachment{}
-	mi := &file_weir_v1_ingest_proto_msgTypes[10]
+	mi := &file_weir_v1_ingest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1007,7 @@ func (x *Attachment) String() string {
 func (*Attachment) ProtoMessage() {}
 
 func (x *Attachment) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_ingest_proto_msgTypes[10]
+	mi := &file_weir_v1_ingest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,12 +1020,19 @@ func (x *Attachment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attachment.ProtoReflect.Descriptor instead.
 func (*Attachment) Descriptor() ([]byte, []int) {
-	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{10}
+	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Attachment) GetRunId() string {
 	if x != nil {
 		return x.RunId
+	}
+	return ""
+}
+
+func (x *Attachment) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
 	}
 	return ""
 }
@@ -1144,35 +1058,118 @@ func (x *Attachment) GetContent() []byte {
 	return nil
 }
 
-// JsonValue is a JSON value in whichever form the sender has at hand.
-type JsonValue struct {
+// ItemResult is what became of one operation.
+type ItemResult struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The value.
-	//
-	// Types that are valid to be assigned to Form:
-	//
-	//	*JsonValue_Json
-	//	*JsonValue_Object
-	//	*JsonValue_Value
-	Form          isJsonValue_Form `protobuf_oneof:"form"`
+	// Place of the operation in the request, from 0.
+	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// UUID of the run or feedback, as it was given or made.
+	Id string `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`
+	// UUID of the trace; empty if it is not known.
+	TraceId string `protobuf:"bytes,3,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// The run's place in its trace, for the parent of later runs; empty if it is
+	// not known.
+	DottedOrder string `protobuf:"bytes,4,opt,name=dotted_order,json=dottedOrder,proto3" json:"dotted_order,omitempty"`
+	// Set if the operation was not kept, and will not be as it is.
+	Error         *ItemError `protobuf:"bytes,5,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *JsonValue) Reset() {
-	*x = JsonValue{}
+func (x *ItemResult) Reset() {
+	*x = ItemResult{}
+	mi := &file_weir_v1_ingest_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ItemResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ItemResult) ProtoMessage() {}
+
+func (x *ItemResult) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_ingest_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ItemResult.ProtoReflect.Descriptor instead.
+func (*ItemResult) Descriptor() ([]byte, []int) {
+	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ItemResult) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *ItemResult) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ItemResult) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
+func (x *ItemResult) GetDottedOrder() string {
+	if x != nil {
+		return x.DottedOrder
+	}
+	return ""
+}
+
+func (x *ItemResult) GetError() *ItemError {
+	if x != nil {
+		return x.Error
+	}
+	return nil
+}
+
+// ItemError says why operations were not kept.
+type ItemError struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Number of a google.rpc.Code, such as 3 for INVALID_ARGUMENT.
+	Code int32 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	// What is wrong, in a sentence for people.
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// The fields at fault, if any.
+	Violations []*FieldViolation `protobuf:"bytes,3,rep,name=violations,proto3" json:"violations,omitempty"`
+	// Set if the same operations are welcome later: how long to wait.
+	RetryDelay    *durationpb.Duration `protobuf:"bytes,4,opt,name=retry_delay,json=retryDelay,proto3" json:"retry_delay,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ItemError) Reset() {
+	*x = ItemError{}
 	mi := &file_weir_v1_ingest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *JsonValue) String() string {
+func (x *ItemError) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*JsonValue) ProtoMessage() {}
+func (*ItemError) ProtoMessage() {}
 
-func (x *JsonValue) ProtoReflect() protoreflect.Message {
+func (x *ItemError) ProtoReflect() protoreflect.Message {
 	mi := &file_weir_v1_ingest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1184,70 +1181,93 @@ func (x *JsonValue) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use JsonValue.ProtoReflect.Descriptor instead.
-func (*JsonValue) Descriptor() ([]byte, []int) {
+// Deprecated: Use ItemError.ProtoReflect.Descriptor instead.
+func (*ItemError) Descriptor() ([]byte, []int) {
 	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{11}
 }
 
-func (x *JsonValue) GetForm() isJsonValue_Form {
+func (x *ItemError) GetCode() int32 {
 	if x != nil {
-		return x.Form
+		return x.Code
+	}
+	return 0
+}
+
+func (x *ItemError) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *ItemError) GetViolations() []*FieldViolation {
+	if x != nil {
+		return x.Violations
 	}
 	return nil
 }
 
-func (x *JsonValue) GetJson() []byte {
+func (x *ItemError) GetRetryDelay() *durationpb.Duration {
 	if x != nil {
-		if x, ok := x.Form.(*JsonValue_Json); ok {
-			return x.Json
+		return x.RetryDelay
+	}
+	return nil
+}
+
+// FieldViolation is one fault in an operation.
+type FieldViolation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Path of the field from the request, such as operations[2].create.name.
+	Field string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	// What is wrong with it and what would be right.
+	Description   string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FieldViolation) Reset() {
+	*x = FieldViolation{}
+	mi := &file_weir_v1_ingest_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FieldViolation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FieldViolation) ProtoMessage() {}
+
+func (x *FieldViolation) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_ingest_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
 		}
+		return ms
 	}
-	return nil
+	return mi.MessageOf(x)
 }
 
-func (x *JsonValue) GetObject() *structpb.Struct {
+// Deprecated: Use FieldViolation.ProtoReflect.Descriptor instead.
+func (*FieldViolation) Descriptor() ([]byte, []int) {
+	return file_weir_v1_ingest_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *FieldViolation) GetField() string {
 	if x != nil {
-		if x, ok := x.Form.(*JsonValue_Object); ok {
-			return x.Object
-		}
+		return x.Field
 	}
-	return nil
+	return ""
 }
 
-func (x *JsonValue) GetValue() *structpb.Value {
+func (x *FieldViolation) GetDescription() string {
 	if x != nil {
-		if x, ok := x.Form.(*JsonValue_Value); ok {
-			return x.Value
-		}
+		return x.Description
 	}
-	return nil
+	return ""
 }
-
-type isJsonValue_Form interface {
-	isJsonValue_Form()
-}
-
-type JsonValue_Json struct {
-	// The text of any JSON value, which is kept as it is. This form costs the
-	// least, and is the one for large values.
-	Json []byte `protobuf:"bytes,1,opt,name=json,proto3,oneof"`
-}
-
-type JsonValue_Object struct {
-	// A JSON object.
-	Object *structpb.Struct `protobuf:"bytes,2,opt,name=object,proto3,oneof"`
-}
-
-type JsonValue_Value struct {
-	// Any JSON value.
-	Value *structpb.Value `protobuf:"bytes,3,opt,name=value,proto3,oneof"`
-}
-
-func (*JsonValue_Json) isJsonValue_Form() {}
-
-func (*JsonValue_Object) isJsonValue_Form() {}
-
-func (*JsonValue_Value) isJsonValue_Form() {}
 
 var File_weir_v1_ingest_proto protoreflect.FileDescriptor
 
@@ -1265,28 +1285,12 @@ const file_weir_v1_ingest_proto_rawDesc = "" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x122\n" +
 	"\n" +
 	"operations\x18\x02 \x03(\v2\x12.weir.v1.OperationR\n" +
-	"operations\"\xa7\x01\n" +
+	"operations\"\xa5\x01\n" +
 	"\x14IngestStreamResponse\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12-\n" +
 	"\aresults\x18\x02 \x03(\v2\x13.weir.v1.ItemResultR\aresults\x12\x18\n" +
-	"\awarning\x18\x03 \x01(\tR\awarning\x12*\n" +
-	"\aproblem\x18\x04 \x01(\v2\x10.weir.v1.ProblemR\aproblem\"\x9c\x01\n" +
-	"\n" +
-	"ItemResult\x12\x14\n" +
-	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x0e\n" +
-	"\x02id\x18\x02 \x01(\tR\x02id\x12\x19\n" +
-	"\btrace_id\x18\x03 \x01(\tR\atraceId\x12!\n" +
-	"\fdotted_order\x18\x04 \x01(\tR\vdottedOrder\x12*\n" +
-	"\aproblem\x18\x05 \x01(\v2\x10.weir.v1.ProblemR\aproblem\"\xb7\x01\n" +
-	"\aProblem\x12\x12\n" +
-	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
-	"\amessage\x18\x02 \x01(\tR\amessage\x12B\n" +
-	"\x10field_violations\x18\x03 \x03(\v2\x17.weir.v1.FieldViolationR\x0ffieldViolations\x12:\n" +
-	"\vretry_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter\"H\n" +
-	"\x0eFieldViolation\x12\x14\n" +
-	"\x05field\x18\x01 \x01(\tR\x05field\x12 \n" +
-	"\vdescription\x18\x02 \x01(\tR\vdescription\"\xd0\x01\n" +
+	"\awarning\x18\x03 \x01(\tR\awarning\x12(\n" +
+	"\x05error\x18\x04 \x01(\v2\x12.weir.v1.ItemErrorR\x05error\"\xd0\x01\n" +
 	"\tOperation\x12&\n" +
 	"\x06create\x18\x01 \x01(\v2\f.weir.v1.RunH\x00R\x06create\x12&\n" +
 	"\x06update\x18\x02 \x01(\v2\f.weir.v1.RunH\x00R\x06update\x12/\n" +
@@ -1294,7 +1298,7 @@ const file_weir_v1_ingest_proto_rawDesc = "" +
 	"\n" +
 	"attachment\x18\x04 \x01(\v2\x13.weir.v1.AttachmentH\x00R\n" +
 	"attachmentB\v\n" +
-	"\toperation\"\xfc\x05\n" +
+	"\toperation\"\xee\x05\n" +
 	"\x03Run\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x19\n" +
 	"\btrace_id\x18\x02 \x01(\tR\atraceId\x12\"\n" +
@@ -1308,64 +1312,79 @@ const file_weir_v1_ingest_proto_rawDesc = "" +
 	"\aproject\x18\t \x01(\tR\aproject\x12\x1d\n" +
 	"\n" +
 	"project_id\x18\n" +
-	" \x01(\tR\tprojectId\x12*\n" +
-	"\x06inputs\x18\v \x01(\v2\x12.weir.v1.JsonValueR\x06inputs\x12,\n" +
-	"\aoutputs\x18\f \x01(\v2\x12.weir.v1.JsonValueR\aoutputs\x12(\n" +
-	"\x05extra\x18\r \x01(\v2\x12.weir.v1.JsonValueR\x05extra\x12.\n" +
-	"\bmetadata\x18\x0e \x01(\v2\x12.weir.v1.JsonValueR\bmetadata\x12*\n" +
-	"\x06events\x18\x0f \x01(\v2\x12.weir.v1.JsonValueR\x06events\x122\n" +
+	" \x01(\tR\tprojectId\x12\x12\n" +
+	"\x04tags\x18\v \x03(\tR\x04tags\x12\x14\n" +
+	"\x05error\x18\f \x01(\tR\x05error\x120\n" +
+	"\x14reference_example_id\x18\r \x01(\tR\x12referenceExampleId\x12\x16\n" +
+	"\x06status\x18\x0e \x01(\tR\x06status\x12%\n" +
+	"\x06inputs\x18\x0f \x01(\v2\r.weir.v1.JsonR\x06inputs\x12'\n" +
+	"\aoutputs\x18\x10 \x01(\v2\r.weir.v1.JsonR\aoutputs\x12#\n" +
+	"\x05extra\x18\x11 \x01(\v2\r.weir.v1.JsonR\x05extra\x12-\n" +
 	"\n" +
-	"serialized\x18\x10 \x01(\v2\x12.weir.v1.JsonValueR\n" +
-	"serialized\x12\x19\n" +
-	"\x05error\x18\x11 \x01(\tH\x00R\x05error\x88\x01\x01\x12\x12\n" +
-	"\x04tags\x18\x12 \x03(\tR\x04tags\x120\n" +
-	"\x14reference_example_id\x18\x13 \x01(\tR\x12referenceExampleId\x12\x16\n" +
-	"\x06status\x18\x14 \x01(\tR\x06status\x12\x12\n" +
-	"\x04json\x18\x15 \x01(\fR\x04jsonB\b\n" +
-	"\x06_error\"\xcc\x06\n" +
+	"serialized\x18\x12 \x01(\v2\r.weir.v1.JsonR\n" +
+	"serialized\x12%\n" +
+	"\x06events\x18\x13 \x01(\v2\r.weir.v1.JsonR\x06events\x123\n" +
+	"\bmetadata\x18\x14 \x01(\v2\x17.google.protobuf.StructR\bmetadata\x12'\n" +
+	"\amembers\x18\x15 \x01(\v2\r.weir.v1.JsonR\amembers\"\x8c\x01\n" +
+	"\x04Json\x12\x14\n" +
+	"\x04text\x18\x01 \x01(\fH\x00R\x04text\x121\n" +
+	"\x06object\x18\x02 \x01(\v2\x17.google.protobuf.StructH\x00R\x06object\x122\n" +
+	"\x05array\x18\x03 \x01(\v2\x1a.google.protobuf.ListValueH\x00R\x05arrayB\a\n" +
+	"\x05value\"\xad\x05\n" +
 	"\bFeedback\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x15\n" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x19\n" +
 	"\btrace_id\x18\x03 \x01(\tR\atraceId\x12\x10\n" +
 	"\x03key\x18\x04 \x01(\tR\x03key\x12\x19\n" +
-	"\x05score\x18\x05 \x01(\x01H\x00R\x05score\x88\x01\x01\x12(\n" +
-	"\x05value\x18\x06 \x01(\v2\x12.weir.v1.JsonValueR\x05value\x12\x18\n" +
-	"\acomment\x18\a \x01(\tR\acomment\x122\n" +
+	"\x05score\x18\x05 \x01(\x01H\x00R\x05score\x88\x01\x01\x12#\n" +
+	"\x05value\x18\x06 \x01(\v2\r.weir.v1.JsonR\x05value\x12\x18\n" +
+	"\acomment\x18\a \x01(\tR\acomment\x12-\n" +
 	"\n" +
-	"correction\x18\b \x01(\v2\x12.weir.v1.JsonValueR\n" +
-	"correction\x12\x1f\n" +
-	"\vsource_type\x18\t \x01(\tR\n" +
-	"sourceType\x12;\n" +
-	"\x0fsource_metadata\x18\n" +
-	" \x01(\v2\x12.weir.v1.JsonValueR\x0esourceMetadata\x12\x1d\n" +
+	"correction\x18\b \x01(\v2\r.weir.v1.JsonR\n" +
+	"correction\x12/\n" +
+	"\x06source\x18\t \x01(\v2\x17.weir.v1.FeedbackSourceR\x06source\x12\x1d\n" +
 	"\n" +
-	"project_id\x18\v \x01(\tR\tprojectId\x129\n" +
+	"project_id\x18\n" +
+	" \x01(\tR\tprojectId\x12*\n" +
+	"\x11feedback_group_id\x18\v \x01(\tR\x0ffeedbackGroupId\x12:\n" +
+	"\x19comparative_experiment_id\x18\f \x01(\tR\x17comparativeExperimentId\x12#\n" +
+	"\x05extra\x18\r \x01(\v2\r.weir.v1.JsonR\x05extra\x12\x19\n" +
+	"\x05error\x18\x0e \x01(\bH\x01R\x05error\x88\x01\x01\x129\n" +
+	"\x16extend_trace_retention\x18\x0f \x01(\bH\x02R\x14extendTraceRetention\x88\x01\x01\x129\n" +
 	"\n" +
-	"start_time\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\tstartTime\x129\n" +
-	"\n" +
-	"created_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12;\n" +
-	"\vmodified_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"modifiedAt\x12*\n" +
-	"\x11feedback_group_id\x18\x0f \x01(\tR\x0ffeedbackGroupId\x12:\n" +
-	"\x19comparative_experiment_id\x18\x10 \x01(\tR\x17comparativeExperimentId\x12(\n" +
-	"\x05extra\x18\x11 \x01(\v2\x12.weir.v1.JsonValueR\x05extra\x12\x19\n" +
-	"\x05error\x18\x12 \x01(\bH\x01R\x05error\x88\x01\x01\x129\n" +
-	"\x16extend_trace_retention\x18\x13 \x01(\bH\x02R\x14extendTraceRetention\x88\x01\x01\x12\x12\n" +
-	"\x04json\x18\x14 \x01(\fR\x04jsonB\b\n" +
+	"created_at\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12'\n" +
+	"\amembers\x18\x11 \x01(\v2\r.weir.v1.JsonR\amembersB\b\n" +
 	"\x06_scoreB\b\n" +
 	"\x06_errorB\x19\n" +
-	"\x17_extend_trace_retention\"t\n" +
+	"\x17_extend_trace_retention\"Y\n" +
+	"\x0eFeedbackSource\x12\x12\n" +
+	"\x04type\x18\x01 \x01(\tR\x04type\x123\n" +
+	"\bmetadata\x18\x02 \x01(\v2\x17.google.protobuf.StructR\bmetadata\"\x8f\x01\n" +
 	"\n" +
 	"Attachment\x12\x15\n" +
-	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x12\n" +
-	"\x04name\x18\x02 \x01(\tR\x04name\x12!\n" +
-	"\fcontent_type\x18\x03 \x01(\tR\vcontentType\x12\x18\n" +
-	"\acontent\x18\x04 \x01(\fR\acontent\"\x8c\x01\n" +
-	"\tJsonValue\x12\x14\n" +
-	"\x04json\x18\x01 \x01(\fH\x00R\x04json\x121\n" +
-	"\x06object\x18\x02 \x01(\v2\x17.google.protobuf.StructH\x00R\x06object\x12.\n" +
-	"\x05value\x18\x03 \x01(\v2\x16.google.protobuf.ValueH\x00R\x05valueB\x06\n" +
-	"\x04form2\x9b\x01\n" +
+	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x19\n" +
+	"\btrace_id\x18\x02 \x01(\tR\atraceId\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12!\n" +
+	"\fcontent_type\x18\x04 \x01(\tR\vcontentType\x12\x18\n" +
+	"\acontent\x18\x05 \x01(\fR\acontent\"\x9a\x01\n" +
+	"\n" +
+	"ItemResult\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x0e\n" +
+	"\x02id\x18\x02 \x01(\tR\x02id\x12\x19\n" +
+	"\btrace_id\x18\x03 \x01(\tR\atraceId\x12!\n" +
+	"\fdotted_order\x18\x04 \x01(\tR\vdottedOrder\x12(\n" +
+	"\x05error\x18\x05 \x01(\v2\x12.weir.v1.ItemErrorR\x05error\"\xae\x01\n" +
+	"\tItemError\x12\x12\n" +
+	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x127\n" +
+	"\n" +
+	"violations\x18\x03 \x03(\v2\x17.weir.v1.FieldViolationR\n" +
+	"violations\x12:\n" +
+	"\vretry_delay\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"retryDelay\"H\n" +
+	"\x0eFieldViolation\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription2\x9b\x01\n" +
 	"\rIngestService\x129\n" +
 	"\x06Ingest\x12\x16.weir.v1.IngestRequest\x1a\x17.weir.v1.IngestResponse\x12O\n" +
 	"\fIngestStream\x12\x1c.weir.v1.IngestStreamRequest\x1a\x1d.weir.v1.IngestStreamResponse(\x010\x01B\x1bZ\x19weir/proto/weir/v1;weirv1b\x06proto3"
@@ -1382,64 +1401,66 @@ func file_weir_v1_ingest_proto_rawDescGZIP() []byte {
 	return file_weir_v1_ingest_proto_rawDescData
 }
 
-var file_weir_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_weir_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_weir_v1_ingest_proto_goTypes = []any{
 	(*IngestRequest)(nil),         // 0: weir.v1.IngestRequest
 	(*IngestResponse)(nil),        // 1: weir.v1.IngestResponse
 	(*IngestStreamRequest)(nil),   // 2: weir.v1.IngestStreamRequest
 	(*IngestStreamResponse)(nil),  // 3: weir.v1.IngestStreamResponse
-	(*ItemResult)(nil),            // 4: weir.v1.ItemResult
-	(*Problem)(nil),               // 5: weir.v1.Problem
-	(*FieldViolation)(nil),        // 6: weir.v1.FieldViolation
-	(*Operation)(nil),             // 7: weir.v1.Operation
-	(*Run)(nil),                   // 8: weir.v1.Run
-	(*Feedback)(nil),              // 9: weir.v1.Feedback
-	(*Attachment)(nil),            // 10: weir.v1.Attachment
-	(*JsonValue)(nil),             // 11: weir.v1.JsonValue
-	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
+	(*Operation)(nil),             // 4: weir.v1.Operation
+	(*Run)(nil),                   // 5: weir.v1.Run
+	(*Json)(nil),                  // 6: weir.v1.Json
+	(*Feedback)(nil),              // 7: weir.v1.Feedback
+	(*FeedbackSource)(nil),        // 8: weir.v1.FeedbackSource
+	(*Attachment)(nil),            // 9: weir.v1.Attachment
+	(*ItemResult)(nil),            // 10: weir.v1.ItemResult
+	(*ItemError)(nil),             // 11: weir.v1.ItemError
+	(*FieldViolation)(nil),        // 12: weir.v1.FieldViolation
 	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 	(*structpb.Struct)(nil),       // 14: google.protobuf.Struct
-	(*structpb.Value)(nil),        // 15: google.protobuf.Value
+	(*structpb.ListValue)(nil),    // 15: google.protobuf.ListValue
+	(*durationpb.Duration)(nil),   // 16: google.protobuf.Duration
 }
 var file_weir_v1_ingest_proto_depIdxs = []int32{
-	7,  // 0: weir.v1.IngestRequest.operations:type_name -> weir.v1.Operation
-	4,  // 1: weir.v1.IngestResponse.results:type_name -> weir.v1.ItemResult
-	7,  // 2: weir.v1.IngestStreamRequest.operations:type_name -> weir.v1.Operation
-	4,  // 3: weir.v1.IngestStreamResponse.results:type_name -> weir.v1.ItemResult
-	5,  // 4: weir.v1.IngestStreamResponse.problem:type_name -> weir.v1.Problem
-	5,  // 5: weir.v1.ItemResult.problem:type_name -> weir.v1.Problem
-	6,  // 6: weir.v1.Problem.field_violations:type_name -> weir.v1.FieldViolation
-	12, // 7: weir.v1.Problem.retry_after:type_name -> google.protobuf.Duration
-	8,  // 8: weir.v1.Operation.create:type_name -> weir.v1.Run
-	8,  // 9: weir.v1.Operation.update:type_name -> weir.v1.Run
-	9,  // 10: weir.v1.Operation.feedback:type_name -> weir.v1.Feedback
-	10, // 11: weir.v1.Operation.attachment:type_name -> weir.v1.Attachment
-	13, // 12: weir.v1.Run.start_time:type_name -> google.protobuf.Timestamp
-	13, // 13: weir.v1.Run.end_time:type_name -> google.protobuf.Timestamp
-	11, // 14: weir.v1.Run.inputs:type_name -> weir.v1.JsonValue
-	11, // 15: weir.v1.Run.outputs:type_name -> weir.v1.JsonValue
-	11, // 16: weir.v1.Run.extra:type_name -> weir.v1.JsonValue
-	11, // 17: weir.v1.Run.metadata:type_name -> weir.v1.JsonValue
-	11, // 18: weir.v1.Run.events:type_name -> weir.v1.JsonValue
-	11, // 19: weir.v1.Run.serialized:type_name -> weir.v1.JsonValue
-	11, // 20: weir.v1.Feedback.value:type_name -> weir.v1.JsonValue
-	11, // 21: weir.v1.Feedback.correction:type_name -> weir.v1.JsonValue
-	11, // 22: weir.v1.Feedback.source_metadata:type_name -> weir.v1.JsonValue
-	13, // 23: weir.v1.Feedback.start_time:type_name -> google.protobuf.Timestamp
+	4,  // 0: weir.v1.IngestRequest.operations:type_name -> weir.v1.Operation
+	10, // 1: weir.v1.IngestResponse.results:type_name -> weir.v1.ItemResult
+	4,  // 2: weir.v1.IngestStreamRequest.operations:type_name -> weir.v1.Operation
+	10, // 3: weir.v1.IngestStreamResponse.results:type_name -> weir.v1.ItemResult
+	11, // 4: weir.v1.IngestStreamResponse.error:type_name -> weir.v1.ItemError
+	5,  // 5: weir.v1.Operation.create:type_name -> weir.v1.Run
+	5,  // 6: weir.v1.Operation.update:type_name -> weir.v1.Run
+	7,  // 7: weir.v1.Operation.feedback:type_name -> weir.v1.Feedback
+	9,  // 8: weir.v1.Operation.attachment:type_name -> weir.v1.Attachment
+	13, // 9: weir.v1.Run.start_time:type_name -> google.protobuf.Timestamp
+	13, // 10: weir.v1.Run.end_time:type_name -> google.protobuf.Timestamp
+	6,  // 11: weir.v1.Run.inputs:type_name -> weir.v1.Json
+	6,  // 12: weir.v1.Run.outputs:type_name -> weir.v1.Json
+	6,  // 13: weir.v1.Run.extra:type_name -> weir.v1.Json
+	6,  // 14: weir.v1.Run.serialized:type_name -> weir.v1.Json
+	6,  // 15: weir.v1.Run.events:type_name -> weir.v1.Json
+	14, // 16: weir.v1.Run.metadata:type_name -> google.protobuf.Struct
+	6,  // 17: weir.v1.Run.members:type_name -> weir.v1.Json
+	14, // 18: weir.v1.Json.object:type_name -> google.protobuf.Struct
+	15, // 19: weir.v1.Json.array:type_name -> google.protobuf.ListValue
+	6,  // 20: weir.v1.Feedback.value:type_name -> weir.v1.Json
+	6,  // 21: weir.v1.Feedback.correction:type_name -> weir.v1.Json
+	8,  // 22: weir.v1.Feedback.source:type_name -> weir.v1.FeedbackSource
+	6,  // 23: weir.v1.Feedback.extra:type_name -> weir.v1.Json
 	13, // 24: weir.v1.Feedback.created_at:type_name -> google.protobuf.Timestamp
-	13, // 25: weir.v1.Feedback.modified_at:type_name -> google.protobuf.Timestamp
-	11, // 26: weir.v1.Feedback.extra:type_name -> weir.v1.JsonValue
-	14, // 27: weir.v1.JsonValue.object:type_name -> google.protobuf.Struct
-	15, // 28: weir.v1.JsonValue.value:type_name -> google.protobuf.Value
-	0,  // 29: weir.v1.IngestService.Ingest:input_type -> weir.v1.IngestRequest
-	2,  // 30: weir.v1.IngestService.IngestStream:input_type -> weir.v1.IngestStreamRequest
-	1,  // 31: weir.v1.IngestService.Ingest:output_type -> weir.v1.IngestResponse
-	3,  // 32: weir.v1.IngestService.IngestStream:output_type -> weir.v1.IngestStreamResponse
-	31, // [31:33] is the sub-list for method output_type
-	29, // [29:31] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	6,  // 25: weir.v1.Feedback.members:type_name -> weir.v1.Json
+	14, // 26: weir.v1.FeedbackSource.metadata:type_name -> google.protobuf.Struct
+	11, // 27: weir.v1.ItemResult.error:type_name -> weir.v1.ItemError
+	12, // 28: weir.v1.ItemError.violations:type_name -> weir.v1.FieldViolation
+	16, // 29: weir.v1.ItemError.retry_delay:type_name -> google.protobuf.Duration
+	0,  // 30: weir.v1.IngestService.Ingest:input_type -> weir.v1.IngestRequest
+	2,  // 31: weir.v1.IngestService.IngestStream:input_type -> weir.v1.IngestStreamRequest
+	1,  // 32: weir.v1.IngestService.Ingest:output_type -> weir.v1.IngestResponse
+	3,  // 33: weir.v1.IngestService.IngestStream:output_type -> weir.v1.IngestStreamResponse
+	32, // [32:34] is the sub-list for method output_type
+	30, // [30:32] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_weir_v1_ingest_proto_init() }
@@ -1447,26 +1468,25 @@ func file_weir_v1_ingest_proto_init() {
 	if File_weir_v1_ingest_proto != nil {
 		return
 	}
-	file_weir_v1_ingest_proto_msgTypes[7].OneofWrappers = []any{
+	file_weir_v1_ingest_proto_msgTypes[4].OneofWrappers = []any{
 		(*Operation_Create)(nil),
 		(*Operation_Update)(nil),
 		(*Operation_Feedback)(nil),
 		(*Operation_Attachment)(nil),
 	}
-	file_weir_v1_ingest_proto_msgTypes[8].OneofWrappers = []any{}
-	file_weir_v1_ingest_proto_msgTypes[9].OneofWrappers = []any{}
-	file_weir_v1_ingest_proto_msgTypes[11].OneofWrappers = []any{
-		(*JsonValue_Json)(nil),
-		(*JsonValue_Object)(nil),
-		(*JsonValue_Value)(nil),
+	file_weir_v1_ingest_proto_msgTypes[6].OneofWrappers = []any{
+		(*Json_Text)(nil),
+		(*Json_Object)(nil),
+		(*Json_Array)(nil),
 	}
+	file_weir_v1_ingest_proto_msgTypes[7].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_v1_ingest_proto_rawDesc), len(file_weir_v1_ingest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -4,14 +4,9 @@
 // - protoc             (unknown)
 // source: weir/v1/ingest.proto
 
-// The native API of weir for applications: runs, feedback and attachments of
-// LangSmith over gRPC, for languages without a LangSmith SDK. Served on weir's
-// gRPC port, beside OTLP. It imports nothing but the well-known types, so that
-// every language's protoc can make a client of it.
-//
-// The metadata of a call says whose data it is: x-api-key, or authorization
-// with a Bearer token, and x-tenant-id for the workspace. Whatever is left out
-// comes from weir's own configuration.
+// The API through which applications give run operations to weir without a
+// LangSmith SDK. Served as gRPC on the port that takes OTLP. The metadata
+// x-api-key, authorization and x-tenant-id mean what they mean to LangSmith.
 
 package weirv1
 
@@ -36,31 +31,22 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// IngestService takes operations on runs. What it has acknowledged is synced
-// to weir's disk; weir delivers it to LangSmith from there.
+// IngestService takes run operations, makes them durable and sends them on to
+// LangSmith.
 type IngestServiceClient interface {
-	// Ingest keeps the operations of one request and answers once they are
-	// synced to disk.
-	//
-	// An operation that is wrong is reported in its result, and the others are
-	// kept. The call fails, and nothing is kept:
-	// with INVALID_ARGUMENT if no operation is right or the request is too large
-	// (details: google.rpc.BadRequest);
-	// with RESOURCE_EXHAUSTED or UNAVAILABLE if weir has no room or is stopping
-	// (details: google.rpc.RetryInfo): send the same request again.
-	// A message over the size that the server takes, 20 MiB unless configured
-	// otherwise, fails with RESOURCE_EXHAUSTED without RetryInfo.
+	// Ingest takes some operations. Once it returns, those that its results name
+	// without an error are synced to disk. Bad ones do not hinder good ones; if
+	// all are bad the call fails with INVALID_ARGUMENT and a
+	// google.rpc.BadRequest that names the fields. RESOURCE_EXHAUSTED and
+	// UNAVAILABLE with a google.rpc.RetryInfo mean that nothing was kept and the
+	// same request is welcome later.
 	Ingest(ctx context.Context, in *IngestRequest, opts ...grpc.CallOption) (*IngestResponse, error)
-	// IngestStream is Ingest for many requests: each is answered by its sequence
-	// number once it is synced to disk, in the order of the requests, without
-	// the sender having to wait for one answer before the next request. The
-	// server reads on only while few requests are unanswered (64 unless
-	// configured otherwise). Requests that wait share a sync.
-	//
-	// The stream goes on after a request that was not kept. When the sender has
-	// no more, it half-closes, and the stream ends with OK after the last
-	// answer. When the stream breaks, whatever has no answer may or may not have
-	// been kept.
+	// IngestStream takes requests one after another and answers each, in their
+	// order, once its operations are synced to disk. A client may send several
+	// requests ahead of their answers; beyond a bound weir stops reading until
+	// answers are out. A refused request is answered with an error and does not
+	// end the stream. What was sent and not answered when a stream breaks may or
+	// may not have been kept.
 	IngestStream(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[IngestStreamRequest, IngestStreamResponse], error)
 }
 
@@ -99,31 +85,22 @@ type IngestService_IngestStreamClient = grpc.BidiStreamingClient[IngestStreamReq
 // All implementations must embed UnimplementedIngestServiceServer
 // for forward compatibility.
 //
-// IngestService takes operations on runs. What it has acknowledged is synced
-// to weir's disk; weir delivers it to LangSmith from there.
+// IngestService takes run operations, makes them durable and sends them on to
+// LangSmith.
 type IngestServiceServer interface {
-	// Ingest keeps the operations of one request and answers once they are
-	// synced to disk.
-	//
-	// An operation that is wrong is reported in its result, and the others are
-	// kept. The call fails, and nothing is kept:
-	// with INVALID_ARGUMENT if no operation is right or the request is too large
-	// (details: google.rpc.BadRequest);
-	// with RESOURCE_EXHAUSTED or UNAVAILABLE if weir has no room or is stopping
-	// (details: google.rpc.RetryInfo): send the same request again.
-	// A message over the size that the server takes, 20 MiB unless configured
-	// otherwise, fails with RESOURCE_EXHAUSTED without RetryInfo.
+	// Ingest takes some operations. Once it returns, those that its results name
+	// without an error are synced to disk. Bad ones do not hinder good ones; if
+	// all are bad the call fails with INVALID_ARGUMENT and a
+	// google.rpc.BadRequest that names the fields. RESOURCE_EXHAUSTED and
+	// UNAVAILABLE with a google.rpc.RetryInfo mean that nothing was kept and the
+	// same request is welcome later.
 	Ingest(context.Context, *IngestRequest) (*IngestResponse, error)
-	// IngestStream is Ingest for many requests: each is answered by its sequence
-	// number once it is synced to disk, in the order of the requests, without
-	// the sender having to wait for one answer before the next request. The
-	// server reads on only while few requests are unanswered (64 unless
-	// configured otherwise). Requests that wait share a sync.
-	//
-	// The stream goes on after a request that was not kept. When the sender has
-	// no more, it half-closes, and the stream ends with OK after the last
-	// answer. When the stream breaks, whatever has no answer may or may not have
-	// been kept.
+	// IngestStream takes requests one after another and answers each, in their
+	// order, once its operations are synced to disk. A client may send several
+	// requests ahead of their answers; beyond a bound weir stops reading until
+	// answers are out. A refused request is answered with an error and does not
+	// end the stream. What was sent and not answered when a stream breaks may or
+	// may not have been kept.
 	IngestStream(grpc.BidiStreamingServer[IngestStreamRequest, IngestStreamResponse]) error
 	mustEmbedUnimplementedIngestServiceServer()
 }
