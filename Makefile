@@ -85,7 +85,7 @@ benchstat: ## Compare two outputs of bench (OLD=old NEW=new)
 	@$(TOOL) benchstat $(OLD) $(NEW)
 
 .PHONY: interop
-interop: build ## Deliver with real OpenTelemetry clients through weir (interop/)
+interop: build ## Deliver with real OpenTelemetry and LangSmith clients through weir (interop/)
 	@interop/run
 
 .PHONY: torture

@@ -35,7 +35,13 @@ const ownKey = "lsv2_pt_0123456789abcdef0123456789abcdef_weir000001"
 // startSmith serves a look-alike until the test ends and returns its URL.
 func startSmith(t *testing.T, cfg smith.Config) (*smith.Server, string) {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	return startSmithAt(t, cfg, "127.0.0.1:0")
+}
+
+// startSmithAt is startSmith at an address.
+func startSmithAt(t *testing.T, cfg smith.Config, addr string) (*smith.Server, string) {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,6 +184,19 @@ func (w *weirProcess) stop(t *testing.T) {
 	}
 }
 
+// kill ends weir as a power cut would.
+func (w *weirProcess) kill(t *testing.T) {
+	t.Helper()
+	cmd := w.cmd
+	w.cmd = nil
+	if err := cmd.Process.Kill(); err != nil {
+		t.Errorf("kill weir: %v", err)
+	}
+	if err := <-w.exited; err == nil {
+		t.Error("weir ended well before it was killed")
+	}
+}
+
 // endpoint is the value of OTEL_EXPORTER_OTLP_ENDPOINT for a protocol.
 func (w *weirProcess) endpoint(protocol string) string {
 	if protocol == protocolGRPC {
@@ -208,9 +227,23 @@ func (w *weirProcess) drain(t *testing.T) {
 	w.command(t, "drain")
 }
 
-// checkTotals expects weir to have accepted and delivered that many spans over
-// the life of its data directory, and to have no others.
-func (w *weirProcess) checkTotals(t *testing.T, spans int) {
+// checkAllDelivered expects weir to have accepted something and to have nothing
+// left.
+func (w *weirProcess) checkAllDelivered(t *testing.T) {
+	t.Helper()
+	totals := w.totals(t)
+	if totals["acceptedItems"] == "0" || totals["acceptedItems"] == "" {
+		t.Error("weir status: nothing was accepted")
+	}
+	for _, name := range []string{"pendingItems", "heldItems", "quarantinedItems", "droppedItems"} {
+		if totals[name] != "0" {
+			t.Errorf("weir status: totals.%s = %s, want 0", name, totals[name])
+		}
+	}
+}
+
+// totals returns weir's count over the life of its data directory.
+func (w *weirProcess) totals(t *testing.T) map[string]string {
 	t.Helper()
 	var status struct {
 		Totals map[string]json.RawMessage `json:"totals"`
@@ -219,11 +252,23 @@ func (w *weirProcess) checkTotals(t *testing.T, spans int) {
 	if err := json.Unmarshal(out, &status); err != nil {
 		t.Fatalf("weir status --json: %v\n%s", err, out)
 	}
+	totals := map[string]string{}
+	for name, value := range status.Totals {
+		totals[name] = strings.Trim(string(value), `"`)
+	}
+	return totals
+}
+
+// checkTotals expects weir to have accepted and delivered that many spans over
+// the life of its data directory, and to have no others.
+func (w *weirProcess) checkTotals(t *testing.T, spans int) {
+	t.Helper()
+	totals := w.totals(t)
 	for name, want := range map[string]int{
 		"acceptedItems": spans, "deliveredItems": spans,
 		"pendingItems": 0, "heldItems": 0, "quarantinedItems": 0, "droppedItems": 0,
 	} {
-		if got := strings.Trim(string(status.Totals[name]), `"`); got != fmt.Sprint(want) {
+		if got := totals[name]; got != fmt.Sprint(want) {
 			t.Errorf("weir status: totals.%s = %s, want %d", name, got, want)
 		}
 	}
@@ -246,6 +291,21 @@ func (w *weirProcess) awaitRefusal(t *testing.T, reason string) {
 		case <-tick.C:
 		case <-ctx.Done():
 			t.Fatalf("weir refused nothing as %s (last error: %v); of its metrics:\n%s", reason, err, grep(page, "refused"))
+		}
+	}
+}
+
+// poll returns once something holds.
+func poll(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	limit := time.After(patience)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !holds() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("waited %s for %s", patience, what)
 		}
 	}
 }
@@ -307,7 +367,10 @@ func (b *lockedBuffer) String() string {
 }
 
 // toolPaths are the programs the tests run.
-type toolPaths struct{ weir, goClient, python, node string }
+type toolPaths struct {
+	weir, goClient, python, node, java          string
+	langsmithGo, langsmithPython, litellmPython string
+}
 
 // tools is set by TestMain.
 var tools toolPaths
@@ -320,11 +383,15 @@ func prepare(ctx context.Context, dir string) (toolPaths, error) {
 	}
 	p := toolPaths{
 		weir: filepath.Join(dir, "weir"), goClient: filepath.Join(dir, "client"),
-		python: filepath.Join(here, ".venv", "bin", "python"),
+		python:          filepath.Join(here, ".venv", "bin", "python"),
+		langsmithGo:     filepath.Join(dir, "langsmith-client"),
+		langsmithPython: filepath.Join(here, "langsmith", "python", ".venv", "bin", "python"),
+		litellmPython:   filepath.Join(here, "langsmith", "litellm", ".venv", "bin", "python"),
 	}
 	for _, build := range []struct{ dir, target, out string }{
 		{filepath.Dir(here), "./cmd/weir", p.weir},
 		{filepath.Join(here, "go"), ".", p.goClient},
+		{filepath.Join(here, "langsmith", "go"), ".", p.langsmithGo},
 	} {
 		cmd := exec.CommandContext(ctx, "go", "build", "-o", build.out, build.target)
 		cmd.Dir = build.dir
@@ -335,7 +402,13 @@ func prepare(ctx context.Context, dir string) (toolPaths, error) {
 	if p.node, err = exec.LookPath("node"); err != nil {
 		return p, fmt.Errorf("node is needed for the JavaScript application: %w", err)
 	}
-	for _, path := range []string{p.python, filepath.Join(here, "js", "node_modules")} {
+	if p.java, err = exec.LookPath("java"); err != nil {
+		return p, fmt.Errorf("java is needed for the Java application: %w", err)
+	}
+	for _, path := range []string{
+		filepath.Join(here, "langsmith", "java", "lib"), p.python, filepath.Join(here, "js", "node_modules"),
+		p.langsmithPython, p.litellmPython, filepath.Join(here, "langsmith", "js", "node_modules"),
+	} {
 		if _, err := os.Stat(path); err != nil {
 			return p, fmt.Errorf("%w; run interop/run, which installs what the tests need", err)
 		}

@@ -4,14 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"weir/proxy/runs"
 	"weir/queue"
 )
 
-// Acceptor is the Sink of a running weir: it decides an export's lane and
+var _ interface {
+	Sink
+	Spooler
+} = (*Acceptor)(nil)
+
+// Acceptor is the Sink and Spooler of a running weir: it decides an export's lane and
 // makes it durable. It may be used by any number of goroutines.
 type Acceptor struct {
 	q     *queue.Queue
@@ -57,11 +64,50 @@ func (a *Acceptor) Accept(ctx context.Context, e *Export) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, pressure(err)
 	}
-	err = a.q.Append(ctx, &queue.Export{Lane: lane, Payload: e.Payload, Items: e.Items, Traces: e.TraceIDs})
+	blobs := make([]queue.Blob, len(e.Blobs))
+	for i, b := range e.Blobs {
+		blobs[i] = queue.Blob(b)
+	}
+	err = a.q.Append(ctx, &queue.Export{Lane: lane, Payload: e.Payload, Items: e.Items, Traces: e.TraceIDs, Blobs: blobs})
 	if err != nil {
 		return Receipt{}, pressure(err)
 	}
 	return Receipt{}, nil
+}
+
+// Spool implements Spooler.
+func (a *Acceptor) Spool(ctx context.Context, r io.Reader, maxBytes int64) (runs.Blob, error) {
+	if stopped := a.stopped.Load(); stopped != nil {
+		return runs.Blob{}, stopped
+	}
+	src := &sourceReader{r: r}
+	b, err := a.q.WriteBlob(ctx, src, maxBytes)
+	switch {
+	case err == nil:
+		return runs.Blob(b), nil
+	case src.err != nil && errors.Is(err, src.err):
+		return runs.Blob{}, err // the sender's
+	default:
+		return runs.Blob{}, pressure(err)
+	}
+}
+
+// Discard implements Spooler.
+func (a *Acceptor) Discard(b runs.Blob) { a.q.RemoveBlob(queue.Blob(b)) }
+
+// sourceReader remembers how reading failed, to tell the sender's failures from
+// the disk's.
+type sourceReader struct {
+	r   io.Reader
+	err error
+}
+
+func (s *sourceReader) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		s.err = err
+	}
+	return n, err
 }
 
 // Stop refuses all further exports, naming the reason draining or stopping.

@@ -181,6 +181,9 @@ func (f *Forwarder) SetDestination(d Destination) {
 	f.Wake()
 }
 
+// Destination is weir's own key, workspace and project as they are now.
+func (f *Forwarder) Destination() Destination { return *f.dest.Load() }
+
 // Wake tries everything that waits at once.
 func (f *Forwarder) Wake() {
 	f.mu.Lock()

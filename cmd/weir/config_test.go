@@ -133,7 +133,8 @@ var samples = map[string][2]string{
 	"forward.concurrency": {"5", "6"}, "forward.max_request_bytes": {"1MiB", "2MiB"}, "forward.linger": {"5s", "6s"},
 	"limits.max_message_bytes": {"1MiB", "2MiB"}, "limits.max_spans": {"5", "6"}, "limits.max_connections": {"5", "6"},
 	"limits.max_streams": {"5", "6"}, "limits.max_header_bytes": {"5KiB", "6KiB"}, "limits.receive_timeout": {"5s", "6s"},
-	"limits.max_inflight_bytes": {"1MiB", "2MiB"}, "insecure_ingest": {"true", "false"},
+	"limits.max_inflight_bytes": {"1MiB", "2MiB"}, "limits.max_attachment_bytes": {"1MiB", "2MiB"},
+	"coalesce": {"5s", "6s"}, "lend_key": {"true", "false"}, "insecure_ingest": {"true", "false"},
 	"cors": {"http://one", "http://two"}, "allowed_hosts": {"one", "two"},
 	"log_level": {"warn", "error"}, "log_format": {"json", "text"}, "shutdown_timeout": {"5s", "6s"},
 }

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"strings"
 
@@ -13,29 +16,60 @@ import (
 
 // refusedEncodingNotes remember across restarts which content encodings an
 // upstream does not take.
-const refusedEncodingNotes = "encoding-refused/"
+const (
+	refusedEncodingNotes     = "encoding-refused/"
+	refusedRunsEncodingNotes = "runs-encoding-refused/"
+)
+
+// encodingBook remembers the encodings that one kind of data is not taken in.
+type encodingBook struct {
+	q      *queue.Queue
+	log    *slog.Logger
+	prefix string // of the notes
+}
+
+// refused lists them.
+func (b encodingBook) refused() (all []upstream.Encoding) {
+	for name := range b.q.Notes(b.prefix) {
+		all = append(all, upstream.Encoding(strings.TrimPrefix(name, b.prefix)))
+	}
+	return all
+}
+
+// add writes one down.
+func (b encodingBook) add(e upstream.Encoding) {
+	b.log.Warn("the upstream does not take this content encoding; another one is used from now on", slog.String("encoding", string(e)))
+	if err := b.q.SetNote(b.prefix+string(e), []byte("415")); err != nil {
+		b.log.Warn("that could not be written down; it is found out again after a restart", slog.Any("error", err))
+	}
+}
 
 // newUpstream makes the client that sends to LangSmith. What it learns of the
 // upstream's encodings is kept in the queue.
 func newUpstream(s *settings, metrics prometheus.Registerer, q *queue.Queue, log *slog.Logger) (*upstream.Client, error) {
-	prefix := refusedEncodingNotes + s.Upstream + "/"
-	var refused []upstream.Encoding
-	for name := range q.Notes(prefix) {
-		refused = append(refused, upstream.Encoding(strings.TrimPrefix(name, prefix)))
-	}
+	spans := encodingBook{q: q, log: log, prefix: refusedEncodingNotes + s.Upstream + "/"}
+	runs := encodingBook{q: q, log: log, prefix: refusedRunsEncodingNotes + s.Upstream + "/"}
 	c, err := upstream.New(upstream.Config{
 		BaseURL: s.Upstream, Version: buildVersion(), Encoding: upstream.Encoding(s.OTLPEncoding),
-		RefusedEncodings: refused,
-		OnEncodingRefused: func(e upstream.Encoding) {
-			log.Warn("the upstream does not take this content encoding; another one is used from now on", slog.String("encoding", string(e)))
-			if err := q.SetNote(prefix+string(e), []byte("415")); err != nil {
-				log.Warn("that could not be written down; it is found out again after a restart", slog.Any("error", err))
-			}
-		},
-		Timeout: s.RequestTimeout, Concurrency: s.Forward.Concurrency, CAFile: s.CAFile, Registerer: metrics,
+		RefusedEncodings: spans.refused(), OnEncodingRefused: spans.add,
+		RefusedRunsEncodings: runs.refused(), OnRunsEncodingRefused: runs.add,
+		OpenBlob: openBlob(q),
+		Timeout:  s.RequestTimeout, Concurrency: s.Forward.Concurrency, CAFile: s.CAFile, Registerer: metrics,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("upstream: %w", err)
 	}
 	return c, nil
+}
+
+// openBlob opens what the queue keeps aside. What is gone for good is told from
+// what cannot be read now.
+func openBlob(q *queue.Queue) func(string) (io.ReadCloser, error) {
+	return func(id string) (io.ReadCloser, error) {
+		r, err := q.OpenBlob(id)
+		if errors.Is(err, queue.ErrNoBlob) || errors.Is(err, queue.ErrDamaged) {
+			return nil, fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+		}
+		return r, err
+	}
 }

@@ -9,8 +9,8 @@ import (
 // stand in the order of the table that fills them.
 type settings struct {
 	// Where weir listens.
-	GRPCAddr    listenAddr // OTLP over gRPC
-	HTTPAddr    listenAddr // OTLP over HTTP
+	GRPCAddr    listenAddr // OTLP and runs over gRPC
+	HTTPAddr    listenAddr // OTLP and LangSmith's API over HTTP
 	AdminAddr   listenAddr // administration, health, metrics
 	MetricsAddr listenAddr // health and metrics alone
 
@@ -19,6 +19,7 @@ type settings struct {
 	APIKey    secret
 	Project   string
 	Workspace string
+	LendKey   bool // weir's key also serves requests that are passed on
 
 	// The buffer on disk.
 	DataDir            string // absolute
@@ -66,6 +67,7 @@ type forwardSettings struct {
 	Concurrency     int   // requests in flight at a time
 	MaxRequestBytes int64 // of one request, before compression
 	Linger          time.Duration
+	Coalesce        time.Duration // how long runs wait for their updates
 }
 
 // limitSettings bounds what one caller, and all callers together, may ask.
@@ -77,6 +79,8 @@ type limitSettings struct {
 	MaxHeaderBytes   int64 // of one request
 	ReceiveTimeout   time.Duration
 	MaxInflightBytes int64 // of all exports being received
+
+	MaxAttachmentBytes int64 // of one request's large attachments together
 }
 
 // reload reads the configuration again from the same flags, environment and

@@ -86,9 +86,9 @@ func listenTable() []setting {
 		}
 	}
 	return []setting{
-		addr("grpc_addr", "127.0.0.1:4317", "Where to take OTLP over gRPC: host:port, unix:PATH or off.",
+		addr("grpc_addr", "127.0.0.1:4317", "Where to take OTLP and runs over gRPC: host:port, unix:PATH or off.",
 			func(s *settings) *listenAddr { return &s.GRPCAddr }),
-		addr("http_addr", "127.0.0.1:4318", "Where to take OTLP over HTTP: host:port, unix:PATH or off.",
+		addr("http_addr", "127.0.0.1:4318", "Where to take OTLP and LangSmith's API over HTTP: host:port, unix:PATH or off.",
 			func(s *settings) *listenAddr { return &s.HTTPAddr }),
 		addr("admin_addr", "127.0.0.1:4319", "Where to serve administration, health and metrics; `weir status` and `weir drain` call it.",
 			func(s *settings) *listenAddr { return &s.AdminAddr }),
@@ -123,6 +123,11 @@ func langsmithTable() []setting {
 			help:    "Workspace (tenant) id to send with weir's own key; organization-scoped keys need one.",
 			moreEnv: []string{"LANGSMITH_WORKSPACE_ID", "LANGCHAIN_WORKSPACE_ID"},
 			bind:    func(s *settings) value { return textValue{to: &s.Workspace, what: "a workspace id as text"} },
+		},
+		{
+			name: "lend_key", group: groupLangSmith, fallback: "false",
+			help: "Use weir's own key also for reads and other calls that are passed on to LangSmith without one.",
+			bind: func(s *settings) value { return boolValue{to: &s.LendKey} },
 		},
 	}
 }
@@ -195,6 +200,11 @@ func forwardTable() []setting {
 			help: "How long data waits for company before it is sent in a smaller request.",
 			bind: func(s *settings) value { return durationValue{to: &s.Forward.Linger, high: time.Minute} },
 		},
+		{
+			name: "coalesce", group: groupForward, placeholder: "DURATION", fallback: "0s",
+			help: "How long runs wait, on disk, for their updates, so that both leave as one operation.",
+			bind: func(s *settings) value { return durationValue{to: &s.Forward.Coalesce, high: time.Hour} },
+		},
 	}
 }
 
@@ -226,6 +236,9 @@ func limitsTable() []setting {
 		}),
 		row("max_inflight_bytes", "SIZE", "64MiB", "Most bytes of exports being received at a time, over all callers.", func(s *settings) value {
 			return bytesValue{to: &s.Limits.MaxInflightBytes, low: 1 << 20, high: 64 << 30}
+		}),
+		row("max_attachment_bytes", "SIZE", "1GiB", "Most bytes of large attachments in one request.", func(s *settings) value {
+			return bytesValue{to: &s.Limits.MaxAttachmentBytes, low: 1 << 20, high: 64 << 30}
 		}),
 	}
 }

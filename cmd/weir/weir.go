@@ -23,6 +23,7 @@ import (
 	"weir/internal/listen"
 	"weir/proxy"
 	"weir/proxy/admin"
+	"weir/proxy/langsmith"
 	"weir/proxy/otlp"
 	"weir/proxy/upstream"
 	"weir/queue"
@@ -42,6 +43,7 @@ type weir struct {
 	grpc      *grpc.Server // nil: off
 	health    *health.Server
 	http      *http.Server // nil: off
+	langsmith *langsmith.Handler
 
 	at      listening
 	serving sync.WaitGroup
@@ -102,7 +104,7 @@ func (w *weir) openPipeline() error {
 	var err error
 	w.queue, err = queue.Open(queue.Config{
 		Dir: s.DataDir, MaxBytes: s.BufferMaxBytes, MinFreeBytes: s.BufferMinFreeBytes, NoSync: !s.Sync,
-		MaxFrameBytes: max(s.Limits.MaxMessageBytes, 1<<20),
+		MaxFrameBytes: max(s.Limits.MaxMessageBytes, runsBytes(s), 1<<20),
 		Owner:         "weir " + buildVersion(), Logger: w.log,
 	})
 	if err != nil {
@@ -123,8 +125,8 @@ func (w *weir) openPipeline() error {
 	w.acceptor = proxy.NewAcceptor(w.queue, vault)
 	w.forwarder = proxy.NewForwarder(w.queue, w.upstream, vault, destination(s), proxy.ForwardConfig{
 		MaxRequestBytes: s.Forward.MaxRequestBytes, Linger: s.Forward.Linger, Concurrency: s.Forward.Concurrency,
-		Dividers: map[proxy.Protocol]proxy.Divider{proxy.ProtocolOTLP: otlp.Divider{}},
-		Logger:   w.log,
+		Coalesce: s.Forward.Coalesce, Dividers: map[proxy.Protocol]proxy.Divider{proxy.ProtocolOTLP: otlp.Divider{}},
+		Logger: w.log,
 	})
 	w.metrics.MustRegister(w.forwarder.Collectors()...)
 	w.metrics.MustRegister(w.queue.Collector())
@@ -210,18 +212,60 @@ func (w *weir) serveIngest(l ingestListeners) error {
 		w.serve1("gRPC", func() error { return w.grpc.Serve(handler.LimitGRPC(l.grpc)) })
 	}
 	if l.http != nil {
+		runs, err := w.newLangsmith()
+		if err != nil {
+			return err
+		}
+		w.langsmith = runs
 		guard, err := hostguard.New(hostguard.Config{Listen: string(s.HTTPAddr), Hosts: s.AllowedHosts, Origins: s.CORS})
 		if err != nil {
 			return err
 		}
 		w.http = &http.Server{ //nolint:gosec // SetLimits sets the timeouts
-			Handler:  guard.Wrap(handler.HTTP()),
+			Handler:  guard.Wrap(routeHTTP(handler.HTTP(), runs.HTTP())),
 			ErrorLog: slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
 		}
 		handler.SetLimits(w.http)
 		w.serve1("HTTP", func() error { return w.http.Serve(handler.LimitHTTP(l.http)) })
 	}
 	return nil
+}
+
+// runsBytes is how much run data one request may hold in memory. The SDKs' own
+// batches are bounded softly: 20 MiB and one run more in Python, 24 in
+// JavaScript (langsmith-sdk). A frame on disk can hold 64 MiB.
+func runsBytes(s *settings) int64 {
+	return min(s.Limits.MaxMessageBytes+s.Limits.MaxMessageBytes/2, 64<<20)
+}
+
+// newLangsmith makes the receiver of LangSmith's own API.
+func (w *weir) newLangsmith() (*langsmith.Handler, error) {
+	s := w.settings
+	cfg := langsmith.Config{
+		Upstream:        langsmith.Upstream{BaseURL: w.upstream.BaseURL(), Transport: w.upstream.Transport()},
+		MaxMessageBytes: runsBytes(s), MaxAttachmentBytes: s.Limits.MaxAttachmentBytes, MaxHeaderBytes: s.Limits.MaxHeaderBytes,
+		ReceiveTimeout: s.Limits.ReceiveTimeout, ReadTimeout: s.RequestTimeout, Registerer: w.metrics, Logger: w.log,
+	}
+	cfg.MaxInflightBytes = max(s.Limits.MaxInflightBytes, cfg.LeastInflightBytes())
+	if s.LendKey {
+		cfg.LendKey = func() (key, workspace string) {
+			d := w.forwarder.Destination()
+			return d.APIKey, d.Workspace
+		}
+	}
+	return langsmith.New(cfg, w.acceptor, w.acceptor)
+}
+
+// routeHTTP gives exports of OTLP to one handler and everything else to the
+// other.
+func routeHTTP(exports, rest http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if otlp.IsTracePath(r.URL.Path) {
+			exports.ServeHTTP(w, r)
+			return
+		}
+		rest.ServeHTTP(w, r)
+	})
 }
 
 // serve1 runs one server until it is stopped, and reports it if it fails.
@@ -256,6 +300,9 @@ func (w *weir) stopListeners(ctx context.Context) {
 	}
 	stops.Wait()
 	w.serving.Wait()
+	if w.langsmith != nil {
+		_ = w.langsmith.Close() // it always succeeds
+	}
 }
 
 // apply takes from next what can change while weir runs. It returns the names

@@ -85,7 +85,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.MaxOperations, 10_000)
 	setDefault(&c.MaxHeaderBytes, 32<<10)
 	setDefault(&c.ReceiveTimeout, 30*time.Second)
-	setDefault(&c.MaxInflightBytes, max(96<<20, c.minInflight()))
+	setDefault(&c.MaxInflightBytes, max(96<<20, c.leastInflight()))
 	setDefault(&c.MaxKnownRuns, 16_384)
 	setDefault(&c.ReadTimeout, time.Minute)
 	if c.Logger == nil {
@@ -100,10 +100,14 @@ func setDefault[T int | int64 | time.Duration](field *T, value T) {
 	}
 }
 
-// minInflight is what one request of the largest size may need: it is held as
+// LeastInflightBytes is the least MaxInflightBytes that goes with the other
+// limits.
+func (c Config) LeastInflightBytes() int64 { return c.withDefaults().leastInflight() }
+
+// leastInflight is what one request of the largest size may need: it is held as
 // it came and in the form in which it is kept, the former in buffers that may
 // be half empty while they grow.
-func (c Config) minInflight() int64 {
+func (c Config) leastInflight() int64 {
 	return 3*c.MaxMessageBytes + 2*chunkBytes + int64(c.MaxOperations)*operationBytes
 }
 
@@ -129,7 +133,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("%s is %d, must be between %d and %d", f.name, f.value, f.low, f.high))
 		}
 	}
-	if least := c.minInflight(); c.MaxInflightBytes < least {
+	if least := c.leastInflight(); c.MaxInflightBytes < least {
 		errs = append(errs, fmt.Errorf("MaxInflightBytes is %d, must be at least %d with this MaxMessageBytes and MaxOperations, or the largest request could never be taken",
 			c.MaxInflightBytes, least))
 	}

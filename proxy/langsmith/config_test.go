@@ -23,7 +23,7 @@ func TestConfigNamesEveryFieldThatIsWrong(t *testing.T) {
 		"a query":            {Config{Upstream: Upstream{"https://h?x=y", noUpstream{}}}, []string{"nor a query"}},
 		"several":            {Config{Upstream: good, MaxOperations: -1, ReadTimeout: time.Nanosecond}, []string{"MaxOperations is -1", "ReadTimeout (ns) is 1"}},
 		"too little memory":  {Config{Upstream: good, MaxInflightBytes: 1 << 20}, []string{"MaxInflightBytes is 1048576, must be at least"}},
-		"just enough memory": {Config{Upstream: good, MaxInflightBytes: Config{}.withDefaults().minInflight()}, nil},
+		"just enough memory": {Config{Upstream: good, MaxInflightBytes: Config{}.withDefaults().LeastInflightBytes()}, nil},
 	} {
 		err := tc.cfg.Validate()
 		if (err == nil) != (tc.want == nil) {
