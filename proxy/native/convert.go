@@ -52,7 +52,7 @@ func newConverter(now time.Time, find func(runs.ID) (runs.Placed, bool)) *conver
 // convert takes one operation. A bad one leaves its result only.
 func (c *converter) convert(index int, operation *weirv1.Operation) {
 	path := "operations[" + strconv.Itoa(index) + "]"
-	result := &weirv1.ItemResult{Index: int32(index)} //nolint:gosec // bounded by MaxOperations
+	result := &weirv1.ItemResult{Index: int32(index)} // bounded by MaxOperations
 	c.results = append(c.results, result)
 	o := &object{path: path}
 	var op runs.Op

@@ -117,7 +117,7 @@ func TestIngestFillsAndKeepsTheGood(t *testing.T) {
 		create(&weirv1.Run{Name: "", Inputs: text(`[`)}),
 		update(&weirv1.Run{Id: child, Outputs: text(`{}`), Error: "broken"}),
 		update(&weirv1.Run{Id: "0198f000-0000-7000-8000-000000000009"}),
-		{Operation: &weirv1.Operation_Feedback{Feedback: &weirv1.Feedback{RunId: child, Key: "good", Score: proto.Float64(0.5)}}},
+		{Operation: &weirv1.Operation_Feedback{Feedback: &weirv1.Feedback{RunId: child, Key: "good", Score: new(0.5)}}},
 		{Operation: &weirv1.Operation_Attachment{Attachment: &weirv1.Attachment{RunId: child, Name: "f", Content: []byte("x")}}},
 		{},
 	}})
@@ -137,12 +137,12 @@ func TestIngestFillsAndKeepsTheGood(t *testing.T) {
 	}
 	kinds := ""
 	for i := range s.ops {
-		kinds += s.ops[i].Kind.String() + " "
+		kinds += s.ops[i].Kind.String() + ","
 		if err := s.ops[i].Check(); err != nil {
 			t.Error(err)
 		}
 	}
-	if kinds != "post post patch call feedback attachment " {
+	if kinds != "post,post,patch,call,feedback,attachment," {
 		t.Fatalf("kept %s", kinds)
 	}
 	if e := s.exports[0]; e.Caller != (proxy.Caller{APIKey: "key"}) || e.Items != 6 || len(e.TraceIDs) != 1 {

@@ -110,7 +110,7 @@ func (r *refusal) grpc() error {
 
 // item returns the refusal as a stream's answer has it.
 func (r *refusal) item() *weirv1.ItemError {
-	e := &weirv1.ItemError{Code: int32(r.code), Message: clip(r.message), Violations: r.violations[:min(len(r.violations), maxViolations)]} //nolint:gosec // there are 17 codes
+	e := &weirv1.ItemError{Code: int32(r.code), Message: clip(r.message), Violations: r.violations[:min(len(r.violations), maxViolations)]}
 	if r.retryAfter > 0 {
 		e.RetryDelay = durationpb.New(r.retryAfter)
 	}

@@ -99,7 +99,6 @@ func (s *stream) answerAll() error {
 	var next *streamed
 	for {
 		first := next
-		next = nil
 		if first == nil {
 			var ok bool
 			if first, ok = <-s.read; !ok {
