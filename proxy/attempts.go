@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash"
 	"hash/fnv"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -197,12 +198,7 @@ func (a *attempts) lostRequest(lane queue.LaneID, k requestKey) {
 func (a *attempts) wasLost(lane queue.LaneID, k requestKey) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, l := range a.lost[lane] {
-		if l == k {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(a.lost[lane], k)
 }
 
 // requestKey names the content of a request within a process.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -121,9 +122,7 @@ func (u *smithlike) store(ops []*runs.Op) {
 		if u.views[op.ID] == nil {
 			u.views[op.ID] = viewed{}
 		}
-		for k, v := range members {
-			u.views[op.ID][k] = v
-		}
+		maps.Copy(u.views[op.ID], members)
 	}
 }
 

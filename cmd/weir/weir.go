@@ -24,6 +24,7 @@ import (
 	"weir/proxy"
 	"weir/proxy/admin"
 	"weir/proxy/langsmith"
+	"weir/proxy/native"
 	"weir/proxy/otlp"
 	"weir/proxy/upstream"
 	"weir/queue"
@@ -206,6 +207,9 @@ func (w *weir) serveIngest(l ingestListeners) error {
 		otlp.RegisterGRPC(w.grpc, handler)
 		w.health = health.NewServer()
 		healthpb.RegisterHealthServer(w.grpc, w.health)
+		if err := w.registerNative(); err != nil {
+			return err
+		}
 		if err := otlp.RegisterReflection(w.grpc); err != nil {
 			return err
 		}
@@ -236,6 +240,19 @@ func (w *weir) serveIngest(l ingestListeners) error {
 // JavaScript (langsmith-sdk). A frame on disk can hold 64 MiB.
 func runsBytes(s *settings) int64 {
 	return min(s.Limits.MaxMessageBytes+s.Limits.MaxMessageBytes/2, 64<<20)
+}
+
+// registerNative serves weir's own API for runs on the gRPC server.
+func (w *weir) registerNative() error {
+	s := w.settings
+	cfg := native.Config{MaxMessageBytes: s.Limits.MaxMessageBytes, Registerer: w.metrics, Logger: w.log}
+	cfg.MaxInflightBytes = max(s.Limits.MaxInflightBytes, cfg.LeastInflightBytes())
+	handler, err := native.New(cfg, w.acceptor)
+	if err != nil {
+		return err
+	}
+	native.Register(w.grpc, handler)
+	return nil
 }
 
 // newLangsmith makes the receiver of LangSmith's own API.

@@ -41,7 +41,7 @@ var arrows = []arrow{
 	{in: []string{"proxy/upstream"}, not: []string{"weir/proxy/otlp", "weir/proxy/langsmith", "weir/proxy/admin", "weir/queue"}, why: adapters},
 	{in: []string{"proxy/native"}, not: []string{"weir/proxy/otlp", "weir/proxy/langsmith", "weir/proxy/upstream", "weir/proxy/admin", "weir/queue"}, why: adapters},
 	{
-		in: []string{"proxy/runs"},
+		in:  []string{"proxy/runs"},
 		not: []string{"weir/queue", "weir/quota", "weir/proto", "net/http", "google.golang.org/grpc", "connectrpc.com"},
 		why: "the form of run operations is everybody's and depends on nobody",
 	},

@@ -52,6 +52,10 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
+// LeastInflightBytes is the least MaxInflightBytes that goes with the other
+// limits.
+func (c Config) LeastInflightBytes() int64 { return copies * c.withDefaults().MaxMessageBytes }
+
 func setDefault[T int | int64](field *T, value T) {
 	if *field == 0 {
 		*field = value

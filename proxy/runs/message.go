@@ -3,6 +3,7 @@ package runs
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -210,7 +211,7 @@ func parse(b []byte) (Op, error) {
 		case protowire.BytesType:
 			v, vn := protowire.ConsumeBytes(b)
 			n = vn
-			if vn >= 0 && !op.setBytes(num, v[:len(v):len(v)]) {
+			if vn >= 0 && !op.setBytes(num, slices.Clip(v)) {
 				return op, fmt.Errorf("%w: an id of %d bytes", errMalformed, len(v))
 			}
 		default:

@@ -73,6 +73,7 @@ func segment(start time.Time, id uuid.UUID) string {
 func (p *player) create(r *langsmithtracing.RunCreate) {
 	p.errs = append(p.errs, p.client.CreateRun(r))
 }
+
 func (p *player) update(r *langsmithtracing.RunUpdate) {
 	p.errs = append(p.errs, p.client.UpdateRun(r))
 }
