@@ -28,8 +28,14 @@ type guiltyRuns struct {
 	q     *queue.Queue
 	cases *caseBook
 
-	mu    sync.Mutex // guards lanes; held while a note is written, which is rare
+	mu    sync.Mutex // guards what follows; held while a note is written, which is rare
 	lanes map[queue.LaneID][]guiltyRun
+	at    map[laneAndRun]queue.Place // of what is in lanes
+}
+
+type laneAndRun struct {
+	lane queue.LaneID
+	run  runs.ID
 }
 
 type guiltyRun struct {
@@ -38,7 +44,7 @@ type guiltyRun struct {
 }
 
 func newGuiltyRuns(q *queue.Queue, cases *caseBook) *guiltyRuns {
-	g := &guiltyRuns{q: q, cases: cases, lanes: map[queue.LaneID][]guiltyRun{}}
+	g := &guiltyRuns{q: q, cases: cases, lanes: map[queue.LaneID][]guiltyRun{}, at: map[laneAndRun]queue.Place{}}
 	for name, b := range q.Notes(guiltyNotes) {
 		lane, err := strconv.ParseUint(strings.TrimPrefix(name, guiltyNotes), 10, 32)
 		if err != nil {
@@ -48,6 +54,7 @@ func newGuiltyRuns(q *queue.Queue, cases *caseBook) *guiltyRuns {
 			r := guiltyRun{place: queue.Place(binary.BigEndian.Uint64(b[16:]))}
 			copy(r.run[:], b)
 			g.lanes[queue.LaneID(lane)] = append(g.lanes[queue.LaneID(lane)], r)
+			g.at[laneAndRun{queue.LaneID(lane), r.run}] = r.place
 		}
 	}
 	return g
@@ -60,13 +67,44 @@ func (g *guiltyRuns) add(lane queue.LaneID, run runs.ID, place queue.Place) {
 	if _, have := g.lanes[lane]; !have && len(g.lanes) >= maxGuiltyLanes {
 		return
 	}
-	list := slices.DeleteFunc(g.lanes[lane], func(r guiltyRun) bool { return r.run == run || !g.cases.isOpen(r.place) })
+	list := g.keepLocked(lane, func(r guiltyRun) bool { return r.run != run && g.cases.isOpen(r.place) })
 	list = append(list, guiltyRun{run, place})
-	list = list[max(0, len(list)-maxGuilty):]
-	g.lanes[lane] = list
-	note := make([]byte, 0, len(list)*guiltyBytes)
+	for len(list) > maxGuilty {
+		delete(g.at, laneAndRun{lane, list[0].run})
+		list = list[1:]
+	}
+	g.at[laneAndRun{lane, run}] = place
+	g.writeLocked(lane, list)
+}
+
+// acquit forgets a run whose create was taken after all.
+func (g *guiltyRuns) acquit(lane queue.LaneID, run runs.ID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, have := g.at[laneAndRun{lane, run}]; have {
+		g.writeLocked(lane, g.keepLocked(lane, func(r guiltyRun) bool { return r.run != run }))
+	}
+}
+
+// keepLocked is the lane's list without those that are not to stay. mu is held.
+func (g *guiltyRuns) keepLocked(lane queue.LaneID, stays func(guiltyRun) bool) []guiltyRun {
+	return slices.DeleteFunc(g.lanes[lane], func(r guiltyRun) bool {
+		if stays(r) {
+			return false
+		}
+		delete(g.at, laneAndRun{lane, r.run})
+		return true
+	})
+}
+
+// writeLocked keeps a lane's list. mu is held.
+func (g *guiltyRuns) writeLocked(lane queue.LaneID, list []guiltyRun) {
+	var note []byte // nil, and so no note, for an empty list
 	for _, r := range list {
 		note = binary.BigEndian.AppendUint64(append(note, r.run[:]...), uint64(r.place))
+	}
+	if g.lanes[lane] = list; len(list) == 0 {
+		delete(g.lanes, lane)
 	}
 	// Without the note only a restart would let an update go ahead.
 	_ = g.q.SetNote(fmt.Sprint(guiltyNotes, lane), note)
@@ -76,12 +114,8 @@ func (g *guiltyRuns) add(lane queue.LaneID, run runs.ID, place queue.Place) {
 func (g *guiltyRuns) place(lane queue.LaneID, run runs.ID) (queue.Place, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, r := range g.lanes[lane] {
-		if r.run == run {
-			return r.place, g.cases.isOpen(r.place)
-		}
-	}
-	return 0, false
+	place, have := g.at[laneAndRun{lane, run}]
+	return place, have && g.cases.isOpen(place)
 }
 
 // forgetLane drops a lane that the queue has forgotten.
@@ -89,7 +123,6 @@ func (g *guiltyRuns) forgetLane(lane queue.LaneID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if _, have := g.lanes[lane]; have {
-		delete(g.lanes, lane)
-		_ = g.q.SetNote(fmt.Sprint(guiltyNotes, lane), nil) // a stale note names closed cases
+		g.writeLocked(lane, g.keepLocked(lane, func(guiltyRun) bool { return false }))
 	}
 }

@@ -19,7 +19,9 @@ func newPatience(units int) *patience {
 // isolated, the rest delivered. A request with k bad units of n takes O(k log n)
 // requests. It reports whether anything was delivered.
 func (r *round) try(units []unit, p *patience) (some bool) {
-	if r.over() {
+	// What comes after a create that was refused follows it, also within a
+	// request that is taken apart.
+	if units = r.following(units); len(units) == 0 || r.over() {
 		return false
 	}
 	out := r.post(units)
@@ -66,15 +68,13 @@ func (r *round) isolate(units []unit, out *Outcome, p *patience) (some bool) {
 }
 
 // giveUp ends a search in which nothing was taken: the fault is then not in
-// single operations. The first frame with any of units is quarantined as far as
-// it is among them, and the lane waits with the others, which may be innocent.
+// single operations. What is pending of the first frame concerned goes into
+// quarantine whole, so that the lane gets on, and waits with the others, which
+// may be innocent.
 func (r *round) giveUp(units []unit, out *Outcome) {
-	first := r.ops[units[0].members[0]].frame
-	for _, u := range units {
-		if r.ops[u.members[0]].frame == first {
-			r.keep(u, out, false)
-		}
-	}
+	r.mu.Lock()
+	r.gaveUp[r.ops[units[0].members[0]].frame] = out
+	r.mu.Unlock()
 	r.end(&Outcome{Kind: Refused, Reason: out.Reason, Scope: ScopeLane, Refusal: out.Refusal, Exchange: out.Exchange})
 }
 
@@ -105,9 +105,7 @@ func (r *round) takeApart(u unit, out *Outcome, p *patience) (some bool) {
 		if r.over() {
 			return some
 		}
-		for _, left := range r.following([]unit{part}) {
-			some = r.try([]unit{left}, p) || some
-		}
+		some = r.try([]unit{part}, p) || some
 	}
 	return some
 }

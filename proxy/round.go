@@ -25,11 +25,15 @@ type round struct {
 	ops []roundOp
 	raw [][]byte // decompressed frames, which ops refer to
 
-	mu      sync.Mutex // guards what follows, and the fates of ops
-	trouble *Outcome   // an outcome that ends the round; the first one
-	refusal *Outcome   // the latest refusal of content
-	noRoom  error      // no case could be had: what is refused stays pending
-	taken   int        // operations delivered in this round
+	mu      sync.Mutex       // guards what follows, and the fates of ops
+	trouble *Outcome         // an outcome that ends the round; the first one
+	refusal *Outcome         // the latest refusal of content
+	noRoom  error            // no case could be had: what is refused stays pending
+	taken   int              // operations delivered in this round
+	gaveUp  map[int]*Outcome // frames of which all that is pending goes into quarantine
+	// guilty are the runs whose create was refused in this round. They join
+	// those of the lane once their frame is settled.
+	guilty map[runs.ID]queue.Place
 }
 
 // roundOp is one operation of a round.
@@ -53,8 +57,9 @@ type roundOp struct {
 
 // fate is what became of an operation.
 type fate struct {
-	kind  fateKind
-	place queue.Place // fateKept
+	kind    fateKind
+	place   queue.Place // fateKept
+	follows bool        // fateKept: because its run's create is
 }
 
 type fateKind uint8
@@ -67,7 +72,7 @@ const (
 
 // sendRound sends a lease of run operations and settles it.
 func (f *Forwarder) sendRound(ctx context.Context, s *sending, req *Request) error {
-	r := &round{f: f, s: s, ctx: ctx, req: req}
+	r := &round{f: f, s: s, ctx: ctx, req: req, gaveUp: map[int]*Outcome{}, guilty: map[runs.ID]queue.Place{}}
 	weight := min(rawBytes(s.lease), maxPlainBytes)
 	if err := f.plain.Acquire(ctx, weight); err != nil {
 		s.lease.Return()
@@ -159,17 +164,17 @@ func (r *round) sendAll(waves [][]batch) {
 			}
 			b := &w[i]
 			if r.s.probe || i == len(w)-1 {
-				r.sendBatch(b)
+				r.try(b.units, newPatience(len(b.units)))
 				continue
 			}
 			select {
 			case r.f.slots <- struct{}{}:
 				others.Go(func() {
 					defer func() { <-r.f.slots }()
-					r.sendBatch(b)
+					r.try(b.units, newPatience(len(b.units)))
 				})
 			default: // no more at a time: in this goroutine
-				r.sendBatch(b)
+				r.try(b.units, newPatience(len(b.units)))
 			}
 		}
 		others.Wait()
@@ -186,23 +191,26 @@ func (r *round) over() bool {
 	return r.trouble != nil || r.noRoom != nil || r.ctx.Err() != nil
 }
 
-// sendBatch sends one request of the plan and sees to its outcome.
-func (r *round) sendBatch(b *batch) {
-	if units := r.following(b.units); len(units) > 0 {
-		r.try(units, newPatience(len(units)))
-	}
-}
-
 // following leaves out the units whose run is in quarantine, where they follow
 // it: LangSmith would take an update of a run it has not, and forget it later.
 func (r *round) following(units []unit) []unit {
 	var out []unit
 	for _, u := range units {
-		if place, ok := r.f.guilty.place(r.s.lease.Lane, u.op.ID); ok && u.op.Kind != runs.Create && u.op.Kind != runs.Feedback {
-			r.keepAt(u, place)
+		if u.op.Kind == runs.Create || u.op.Kind == runs.Feedback {
+			out = append(out, u)
 			continue
 		}
-		out = append(out, u)
+		r.mu.Lock()
+		place, ok := r.guilty[u.op.ID]
+		r.mu.Unlock()
+		if !ok {
+			place, ok = r.f.guilty.place(r.s.lease.Lane, u.op.ID)
+		}
+		if !ok {
+			out = append(out, u)
+			continue
+		}
+		r.keepAt(u.members, fate{kind: fateKept, place: place, follows: true})
 	}
 	return out
 }
@@ -227,25 +235,36 @@ func (r *round) post(units []unit) *Outcome {
 
 // attempted notes that a request with units was begun, and how it ended.
 func (r *round) attempted(units []unit, out *Outcome) {
+	lane := r.s.lease.Lane
 	group, lost := groupApart, out.MayHaveArrived || out.Kind == Interrupted
 	if out.Kind == Retry || out.Kind == Interrupted {
 		group = r.f.attempts.newGroup()
 	}
-	if lost {
-		r.f.attempts.lostRequest(r.s.lease.Lane, r.key(units))
-	}
+	key := r.key(units)
+	again := lost && r.f.attempts.wasLost(lane, key)
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	before := false // something of it may have arrived in other company
 	for _, u := range units {
 		for _, m := range u.members {
+			before = before || r.ops[m].lost
 			r.ops[m].group = group
 			r.ops[m].lost = r.ops[m].lost || lost
 		}
+	}
+	r.mu.Unlock()
+	if lost && !before && !again {
+		// Else the lost answer may have been a 409 about a part of it.
+		r.f.attempts.lostRequest(lane, key)
 	}
 }
 
 // delivered notes that units were taken, and returns how many operations that is.
 func (r *round) delivered(units []unit) (items int) {
+	for i := range units {
+		if u := &units[i]; u.op.Kind == runs.Create {
+			r.f.guilty.acquit(r.s.lease.Lane, u.op.ID)
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, u := range units {
@@ -274,10 +293,7 @@ func (r *round) end(out *Outcome) {
 func (r *round) keep(u unit, out *Outcome, heals bool) {
 	place, err := r.f.cases.open(r.s.lease.Lane, out, heals)
 	if err == nil {
-		if u.op.Kind == runs.Create && out.Refusal != RefusedDuplicate {
-			r.f.guilty.add(r.s.lease.Lane, u.op.ID, place)
-		}
-		r.keepAt(u, place)
+		r.keepAt(u.members, fate{kind: fateKept, place: place})
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -285,13 +301,16 @@ func (r *round) keep(u unit, out *Outcome, heals bool) {
 	if err != nil && r.noRoom == nil {
 		r.noRoom = err
 	}
+	if err == nil && u.op.Kind == runs.Create && out.Refusal != RefusedDuplicate {
+		r.guilty[u.op.ID] = place
+	}
 }
 
-// keepAt puts a unit into an open case.
-func (r *round) keepAt(u unit, place queue.Place) {
+// keepAt puts operations into an open case.
+func (r *round) keepAt(members []int, f fate) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, m := range u.members {
-		r.ops[m].fate = fate{kind: fateKept, place: place}
+	for _, m := range members {
+		r.ops[m].fate = f
 	}
 }

@@ -52,7 +52,7 @@ func (f *Forwarder) roundDue(s *queue.LaneStats, run *laneRun, probe bool) (wait
 // roundLease is what a round leases. With a window it looks further: what came
 // last is there for its updates only.
 func (f *Forwarder) roundLease(lane queue.LaneID) queue.LeaseOptions {
-	o := queue.LeaseOptions{Lane: lane, MaxRawBytes: f.cfg.MaxRequestBytes, MaxFrames: maxRoundFrames}
+	o := queue.LeaseOptions{Lane: lane, MaxRawBytes: f.cfg.MaxRequestBytes, MaxFrames: maxRoundFrames, InOrder: true}
 	if f.window() > 0 {
 		o.MaxRawBytes *= 2
 	}

@@ -14,6 +14,7 @@ import (
 func (r *round) settle(damaged []int) error {
 	f, lease := r.f, r.s.lease
 	lane := lease.Lane
+	r.keepGivenUp()
 	settlements := r.settlements(damaged)
 	if r.access() {
 		settlements = append(settlements, r.refuseAll(settlements)...)
@@ -26,9 +27,10 @@ func (r *round) settle(damaged []int) error {
 	}
 	kept := keptItems(lease, settlements)
 	r.remember()
-	ids := make([]queue.FrameID, len(settlements))
+	ids, settled := make([]queue.FrameID, len(settlements)), map[int]bool{}
 	for i, s := range settlements {
 		ids[i] = lease.Frames[s.Frame].ID
+		settled[s.Frame] = true
 	}
 	frames, raw := len(lease.Frames), rawBytes(lease)
 	err := lease.Settle(settlements...)
@@ -42,6 +44,7 @@ func (r *round) settle(damaged []int) error {
 		for _, id := range ids {
 			f.attempts.forget(id)
 		}
+		r.convict(settled)
 		if kept > 0 {
 			f.kept(lane, kept, r.why())
 		}
@@ -105,6 +108,7 @@ func (r *round) frameOps(i int) []roundOp {
 // settlements are those of the frames that are done with.
 func (r *round) settlements(damaged []int) []queue.Settlement {
 	var out []queue.Settlement
+	unsettled := map[runs.ID]bool{}
 	for i := range r.s.lease.Frames {
 		if slices.Contains(damaged, i) {
 			place, err := r.f.cases.open(r.s.lease.Lane, &Outcome{
@@ -117,11 +121,65 @@ func (r *round) settlements(damaged []int) []queue.Settlement {
 			out = append(out, queue.Settlement{Frame: i, Result: queue.ResultKept, Place: place})
 			continue
 		}
-		if s, done := settlementOf(i, r.frameOps(i)); done {
-			out = append(out, s)
+		ops := r.frameOps(i)
+		if r.followsIn(ops, unsettled) {
+			r.unsettled(ops, unsettled)
+			continue
 		}
+		s, done := settlementOf(i, ops)
+		if !done {
+			r.unsettled(ops, unsettled)
+			continue
+		}
+		out = append(out, s)
 	}
 	return out
+}
+
+// unsettled notes the runs whose create was to be kept, in a frame that stays
+// pending: it is tried again, so nothing may follow it yet.
+func (r *round) unsettled(ops []roundOp, to map[runs.ID]bool) {
+	for i := range ops {
+		if ops[i].Kind == runs.Create && ops[i].fate.kind == fateKept {
+			to[ops[i].ID] = true
+		}
+	}
+}
+
+// followsIn reports whether an operation follows the create of one of the runs.
+func (r *round) followsIn(ops []roundOp, creates map[runs.ID]bool) bool {
+	return slices.ContainsFunc(ops, func(o roundOp) bool { return o.fate.follows && creates[o.ID] })
+}
+
+// keepGivenUp keeps what is pending of the frames that the round gave up.
+func (r *round) keepGivenUp() {
+	for i, out := range r.gaveUp {
+		place, err := r.f.cases.open(r.s.lease.Lane, out, false)
+		if err != nil {
+			r.noRoom = err
+			return
+		}
+		r.refusal = out
+		ops := r.frameOps(i)
+		for j := range ops {
+			if o := &ops[j]; o.fate.kind == fatePending {
+				o.fate = fate{kind: fateKept, place: place}
+				if o.Kind == runs.Create {
+					r.guilty[o.ID] = place
+				}
+			}
+		}
+	}
+}
+
+// convict has later operations follow the creates that were kept for good.
+func (r *round) convict(settled map[int]bool) {
+	for i := range r.ops {
+		o := &r.ops[i]
+		if place, guilty := r.guilty[o.ID]; guilty && o.Kind == runs.Create && settled[o.frame] {
+			r.f.guilty.add(r.s.lease.Lane, o.ID, place)
+		}
+	}
 }
 
 // settlementOf settles a frame by the fates of its operations, if all have one.

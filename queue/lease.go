@@ -18,6 +18,10 @@ type LeaseOptions struct {
 	// Newest leases from the newest end, so that a backlog does not keep new
 	// data waiting.
 	Newest bool
+	// InOrder leases by when a frame's items were accepted, also where copying
+	// has moved it behind younger ones. A segment's own frames stand in order
+	// but for parts of older frames. Not together with Newest.
+	InOrder bool
 }
 
 // Lease is a number of frames of one lane, taken out of the queue until they
@@ -77,7 +81,11 @@ func (q *Queue) pick(o LeaseOptions) (*Lease, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
-		unloaded := q.pickLoadedLocked(l, o, &rawBytes, tried)
+		pick := q.pickLoadedLocked
+		if o.InOrder {
+			pick = q.pickInOrderLocked
+		}
+		unloaded := pick(l, o, &rawBytes, tried)
 		if unloaded == nil || len(l.refs) > 0 {
 			break
 		}
@@ -131,6 +139,54 @@ func (q *Queue) pickLoadedLocked(l *Lease, o LeaseOptions, rawBytes *int64, trie
 	}
 	return nil
 }
+
+// pickInOrderLocked leases from the segments by age, the oldest frame first,
+// and stops at the first segment that may have an older one and is neither
+// loaded nor tried. mu is held.
+func (q *Queue) pickInOrderLocked(l *Lease, o LeaseOptions, rawBytes *int64, tried map[uint64]bool) (unloaded *segment) {
+	var loaded []*segment
+	var unloadedMS int64
+	for _, st := range q.st.sortedSegments() {
+		t, s := st.live[bucket{o.Lane, Pending}], q.segs[st.id]
+		switch {
+		case t == nil || s == nil || (s.index == nil && tried[s.id]):
+		case s.index != nil:
+			loaded = append(loaded, s)
+		case unloaded == nil || t.oldestMS < unloadedMS:
+			unloaded, unloadedMS = s, t.oldestMS
+		}
+	}
+	now := q.cfg.now()
+	for {
+		next := oldestReady(loaded, o.Lane)
+		if next == nil || (unloaded != nil && unloadedMS <= next.index.firstReadyMS(o.Lane)) {
+			return unloaded
+		}
+		one := o
+		one.MaxFrames = min(o.MaxFrames, len(l.refs)+1)
+		if !pickFrom(l, next, one, rawBytes) {
+			return nil // the next frame is for the next lease
+		}
+		next.touched = now
+		if len(l.refs) >= o.MaxFrames || *rawBytes >= o.MaxRawBytes {
+			return nil
+		}
+	}
+}
+
+// oldestReady is the segment whose first ready frame of a lane is the oldest;
+// nil if none has any.
+func oldestReady(segments []*segment, lane LaneID) (oldest *segment) {
+	for _, s := range segments {
+		if len(s.index.ready[lane]) > 0 && (oldest == nil || s.index.firstReadyMS(lane) < oldest.index.firstReadyMS(lane)) {
+			oldest = s
+		}
+	}
+	return oldest
+}
+
+// firstReadyMS is when the lane's first ready frame was accepted. There is one.
+func (x *segmentIndex) firstReadyMS(lane LaneID) int64 { return x.frames[x.ready[lane][0]].atMS }
 
 // pickFrom leases ready frames of one segment.
 func pickFrom(l *Lease, s *segment, o LeaseOptions, rawBytes *int64) (picked bool) {

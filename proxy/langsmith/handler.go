@@ -10,6 +10,7 @@ import (
 
 	"weir/internal/inflight"
 	"weir/proxy"
+	"weir/proxy/runs"
 )
 
 // Handler serves LangSmith's REST API. Its methods may be called from any
@@ -22,7 +23,7 @@ type Handler struct {
 	log     *slog.Logger
 	metrics *metrics
 	gate    *inflight.Gate
-	known   *knownRuns
+	known   *runs.Known[proxy.Caller]
 	info    *serverInfo
 	passer  *httputil.ReverseProxy
 }
@@ -43,7 +44,7 @@ func New(cfg Config, sink proxy.Sink, spooler proxy.Spooler) (*Handler, error) {
 	h := &Handler{
 		cfg: cfg, base: base, sink: sink, spooler: spooler, log: cfg.Logger,
 		gate:  inflight.NewGate(cfg.MaxInflightBytes),
-		known: newKnownRuns(cfg.MaxKnownRuns),
+		known: runs.NewKnown[proxy.Caller](cfg.MaxKnownRuns),
 	}
 	h.metrics, err = newMetrics(cfg.Registerer, func() float64 { return float64(h.gate.Used()) })
 	if err != nil {

@@ -70,9 +70,9 @@ type intake struct {
 	memory   arena
 
 	ops       []runs.Op
-	learned   []knownRun  // creates to remember once they are durable
-	blobs     []runs.Blob // spooled, the sink's once it has accepted
-	blobBytes int64       // of blobs, and of the one being spooled
+	learned   []runs.Placed // creates to remember once they are durable
+	blobs     []runs.Blob   // spooled, the sink's once it has accepted
+	blobBytes int64         // of blobs, and of the one being spooled
 	traces    []proxy.TraceID
 	keptBytes int64
 }
@@ -305,7 +305,7 @@ func (in *intake) keep(ctx context.Context) (proxy.Receipt, error) {
 	if err != nil {
 		return receipt, err
 	}
-	in.h.known.add(in.caller, in.learned)
+	in.h.known.Add(in.caller, in.learned)
 	return receipt, nil
 }
 

@@ -56,7 +56,7 @@ func (in *intake) batched(kind runs.Kind, object []byte) error {
 // learn notes where a created run belongs, for updates that do not say it.
 func (in *intake) learn(run *runs.Run) {
 	if run.Op.Kind == runs.Create && len(run.DottedOrder) > 0 && len(in.learned) < in.h.cfg.MaxKnownRuns {
-		in.learned = append(in.learned, knownRun{run.Op.ID, run.Op.Trace, string(run.DottedOrder)})
+		in.learned = append(in.learned, runs.Placed{ID: run.Op.ID, Trace: run.Op.Trace, DottedOrder: string(run.DottedOrder)})
 	}
 }
 
@@ -179,16 +179,16 @@ func (in *intake) readUpdate(text []byte) error {
 		return named(err, id)
 	}
 	op := &run.Op
-	where := knownRun{id, op.Trace, string(run.DottedOrder)}
-	if op.Trace.IsZero() || where.dottedOrder == "" {
-		known, ok := in.h.known.find(in.caller, id)
-		if !ok || (!op.Trace.IsZero() && op.Trace != known.trace) {
+	where := runs.Placed{ID: id, Trace: op.Trace, DottedOrder: string(run.DottedOrder)}
+	if op.Trace.IsZero() || where.DottedOrder == "" {
+		known, ok := in.h.known.Find(in.caller, id)
+		if !ok || (!op.Trace.IsZero() && op.Trace != known.Trace) {
 			return in.call(text, id, op.Trace)
 		}
 		where = known
 	}
-	if op.ID != id || op.Trace != where.trace || string(run.DottedOrder) != where.dottedOrder {
-		if err := op.Place(id, where.trace, where.dottedOrder); err != nil {
+	if op.ID != id || op.Trace != where.Trace || string(run.DottedOrder) != where.DottedOrder {
+		if err := op.Place(id, where.Trace, where.DottedOrder); err != nil {
 			return named(err, id)
 		}
 	}

@@ -7,8 +7,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"weir/proxy"
 )
 
 func TestIngestPathsAreTakenWithEveryPrefix(t *testing.T) {
@@ -199,24 +197,5 @@ func TestCallersAreReadFromTheirHeaders(t *testing.T) {
 	w = s.send(t, "POST", "/runs", map[string]string{"X-API-Key": "se\tcret"}, strings.NewReader(runObject(1)))
 	if got := errorOf(t, w); w.Code != http.StatusBadRequest || !strings.HasPrefix(got, "Bad request: header x-api-key: character 3") || strings.Contains(got, "cret") {
 		t.Errorf("status %d: %s", w.Code, got)
-	}
-}
-
-func TestKnownRunsAreBounded(t *testing.T) {
-	t.Parallel()
-	k := newKnownRuns(2)
-	caller := proxy.Caller{APIKey: "k"}
-	for n := 1; n <= 3; n++ {
-		k.add(caller, []knownRun{{id: idOf(t, n), dottedOrder: "d"}})
-		k.add(caller, []knownRun{{id: idOf(t, 1), dottedOrder: "d"}}) // again, so that it stays
-	}
-	for n, want := range map[int]bool{1: true, 2: false, 3: true} {
-		if _, ok := k.find(caller, idOf(t, n)); ok != want {
-			t.Errorf("run %d is known: %t", n, ok)
-		}
-	}
-	k.add(caller, []knownRun{{id: idOf(t, 9), dottedOrder: strings.Repeat("d", maxKnownBytes+1)}})
-	if len(k.byID) != 0 || k.bytes != 0 {
-		t.Errorf("%d runs with %d bytes are kept", len(k.byID), k.bytes)
 	}
 }

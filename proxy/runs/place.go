@@ -54,11 +54,10 @@ func RootOrder(startTime []byte, id ID) (string, error) {
 		if err != nil {
 			continue
 		}
-		text := at.UTC().Format(rootOrderTime)
 		if year := at.UTC().Year(); year < 1 || year > 9999 {
 			return "", fmt.Errorf("the year %d cannot be part of a dotted_order", year)
 		}
-		return text[:len(segmentTime)] + text[len(segmentTime)+1:] + "Z" + id.String(), nil
+		return orderSegment(at, id), nil
 	}
 	return "", errors.New("it is not a time like 2006-01-02T15:04:05.000000Z")
 }

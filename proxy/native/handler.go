@@ -1,0 +1,181 @@
+package native
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
+
+	"weir/internal/callerheaders"
+	"weir/internal/inflight"
+	weirv1 "weir/proto/weir/v1"
+	"weir/proxy"
+	"weir/proxy/runs"
+)
+
+// Handler serves weir.v1.IngestService. Its methods may be called from any
+// number of goroutines.
+type Handler struct {
+	weirv1.UnimplementedIngestServiceServer
+
+	cfg     Config
+	sink    proxy.Sink
+	log     *slog.Logger
+	metrics *metrics
+	gate    *inflight.Gate
+	known   *runs.Known[proxy.Caller]
+}
+
+// New returns a Handler for cfg, which must be valid, that gives exports to
+// sink. It registers its metrics, so one registerer takes one handler.
+func New(cfg Config, sink proxy.Sink) (*Handler, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	h := &Handler{
+		cfg: cfg, sink: sink, log: cfg.Logger,
+		gate:  inflight.NewGate(cfg.MaxInflightBytes),
+		known: runs.NewKnown[proxy.Caller](cfg.MaxKnownRuns),
+	}
+	var err error
+	if h.metrics, err = newMetrics(cfg.Registerer, func() float64 { return float64(h.gate.Used()) }); err != nil {
+		return nil, fmt.Errorf("register native API metrics: %w", err)
+	}
+	return h, nil
+}
+
+// Register registers weir.v1.IngestService, served by h. The server bounds
+// messages and streams.
+func Register(s grpc.ServiceRegistrar, h *Handler) { weirv1.RegisterIngestServiceServer(s, h) }
+
+// intake is one request under way.
+type intake struct {
+	*converter
+
+	method    string // for metrics
+	began     time.Time
+	payload   []byte
+	traces    []proxy.TraceID
+	kinds     [runs.Call + 1]int
+	keptBytes int
+	charged   int64
+	warning   string // of the sink
+}
+
+// Ingest implements weirv1.IngestServiceServer.
+func (h *Handler) Ingest(ctx context.Context, req *weirv1.IngestRequest) (*weirv1.IngestResponse, error) {
+	in := &intake{method: "Ingest", began: time.Now(), converter: &converter{}}
+	defer func() { h.gate.Release(in.charged) }()
+	receipt, err := h.ingest(ctx, in, req)
+	if err != nil {
+		return nil, h.turnAway(ctx, in, err).grpc()
+	}
+	h.metrics.ended(in, nil)
+	return &weirv1.IngestResponse{Results: in.results, Warning: clip(receipt.Warning)}, nil
+}
+
+func (h *Handler) ingest(ctx context.Context, in *intake, req *weirv1.IngestRequest) (proxy.Receipt, error) {
+	caller, err := callerOf(ctx)
+	if err != nil {
+		return proxy.Receipt{}, err
+	}
+	find := func(id runs.ID) (runs.Placed, bool) { return h.known.Find(caller, id) }
+	if err := h.read(in, req.GetOperations(), int64(proto.Size(req)), find); err != nil {
+		return proxy.Receipt{}, err
+	}
+	return h.keep(ctx, caller, []*intake{in})
+}
+
+// read makes a payload of a request's operations.
+func (h *Handler) read(in *intake, operations []*weirv1.Operation, size int64, find func(runs.ID) (runs.Placed, bool)) error {
+	switch {
+	case size > h.cfg.MaxMessageBytes:
+		return invalid(reasonTooLarge, "the request has %d bytes, %d are allowed; send fewer operations at a time", size, h.cfg.MaxMessageBytes)
+	case len(operations) > h.cfg.MaxOperations:
+		return invalid(reasonTooMany, "the request has %d operations, %d are allowed; send fewer at a time", len(operations), h.cfg.MaxOperations)
+	case !h.gate.Acquire(copies * size):
+		return h.gate.Pressure()
+	}
+	in.charged = copies * size
+	in.converter = newConverter(in.began, find)
+	for i, operation := range operations {
+		in.convert(i, operation)
+	}
+	if in.bad > 0 && in.bad == len(operations) {
+		r := invalid(reasonMalformed, "no operation of the request could be taken; the first: %s", in.results[0].GetError().GetMessage())
+		for _, result := range in.results[:min(len(in.results), maxViolations)] {
+			r.violations = append(r.violations, result.GetError().GetViolations()...)
+		}
+		return r
+	}
+	for i := range in.ops {
+		op := &in.ops[i]
+		in.payload = runs.Append(in.payload, op)
+		in.kinds[op.Kind]++
+		if !op.Trace.IsZero() {
+			in.traces = append(in.traces, op.Trace)
+		}
+	}
+	in.keptBytes = len(in.payload)
+	if size := int64(len(in.payload)); size > h.cfg.MaxMessageBytes {
+		return invalid(reasonTooLarge, "the operations take %d bytes to keep, %d are allowed; send fewer at a time", size, h.cfg.MaxMessageBytes)
+	}
+	return nil
+}
+
+// keep makes the operations of some requests durable, as one export.
+func (h *Handler) keep(ctx context.Context, caller proxy.Caller, requests []*intake) (proxy.Receipt, error) {
+	e := &proxy.Export{Protocol: proxy.ProtocolRuns, Caller: caller}
+	for _, in := range requests {
+		if len(requests) == 1 {
+			e.Payload = in.payload
+		} else {
+			e.Payload = append(e.Payload, in.payload...)
+		}
+		e.Items += len(in.ops)
+		e.TraceIDs = append(e.TraceIDs, in.traces...)
+	}
+	if e.Items == 0 {
+		return proxy.Receipt{}, nil
+	}
+	slices.SortFunc(e.TraceIDs, func(a, b proxy.TraceID) int { return slices.Compare(a[:], b[:]) })
+	e.TraceIDs = slices.Compact(e.TraceIDs)
+	receipt, err := h.sink.Accept(ctx, e)
+	if err != nil {
+		return receipt, err
+	}
+	for _, in := range requests {
+		h.known.Add(caller, in.learned)
+	}
+	return receipt, nil
+}
+
+// turnAway counts a refusal, and logs it if it is weir's own fault.
+func (h *Handler) turnAway(ctx context.Context, in *intake, err error) *refusal {
+	r := refusalOf(err)
+	h.metrics.ended(in, r)
+	if r.reason == reasonInternal {
+		h.log.ErrorContext(ctx, "operations could not be kept", slog.String("method", in.method), slog.Any("error", err))
+	}
+	return r
+}
+
+// callerOf returns what a call's metadata says. The project is in the runs; a
+// header of that name is OTLP's.
+func callerOf(ctx context.Context) (proxy.Caller, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	caller, err := callerheaders.Read(func(name string) string {
+		if values := md[name]; len(values) > 0 {
+			return values[0]
+		}
+		return ""
+	})
+	caller.Project = ""
+	return caller, err
+}
