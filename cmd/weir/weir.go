@@ -43,7 +43,8 @@ type weir struct {
 	admin     *admin.Server
 	grpc      *grpc.Server // nil: off
 	health    *health.Server
-	http      *http.Server // nil: off
+	http      *http.Server    // nil: off
+	native    *native.Handler // nil: off
 	langsmith *langsmith.Handler
 
 	at      listening
@@ -252,6 +253,7 @@ func (w *weir) registerNative() error {
 		return err
 	}
 	native.Register(w.grpc, handler)
+	w.native = handler
 	return nil
 }
 
@@ -307,6 +309,9 @@ func (w *weir) stopListeners(ctx context.Context) {
 			defer cut()
 			w.grpc.GracefulStop()
 		})
+	}
+	if w.native != nil {
+		stops.Go(func() { _ = w.native.Close() }) // it always succeeds; ends streams, for which GracefulStop waits
 	}
 	if w.http != nil {
 		stops.Go(func() {

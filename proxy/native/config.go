@@ -18,12 +18,15 @@ type Config struct {
 	// MaxOperations bounds the operations of one request. Default 10,000.
 	MaxOperations int
 	// MaxInflightBytes bounds the memory of all requests that are not yet
-	// answered; beyond it they are refused for now. It must be at least three
-	// times MaxMessageBytes. Default 96 MiB, or what MaxMessageBytes needs.
+	// answered; beyond it they are refused for now. It must be at least five
+	// times MaxMessageBytes. Default 100 MiB, or what MaxMessageBytes needs.
 	MaxInflightBytes int64
 	// MaxUnanswered bounds the requests of one stream that are not yet
 	// answered; beyond it the stream is not read. Default 64.
 	MaxUnanswered int
+	// MaxStreams bounds the streams that are open at a time; each may hold a
+	// message that has not yet arrived whole. Default 64.
+	MaxStreams int
 	// MaxKnownRuns bounds how many runs are remembered, to place what follows
 	// on them. Default 16,384.
 	MaxKnownRuns int
@@ -36,15 +39,19 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// copies is how often the content of a request may be in memory: as it came,
-// as JSON, and in the form in which it is kept.
-const copies = 3
+// weightLimit is how many times MaxMessageBytes a decoded request may take. To
+// that come its content as JSON and in the form in which it is kept.
+const (
+	weightLimit = 3
+	copies      = weightLimit + 2
+)
 
 func (c Config) withDefaults() Config {
 	setDefault(&c.MaxMessageBytes, 20<<20)
 	setDefault(&c.MaxOperations, 10_000)
-	setDefault(&c.MaxInflightBytes, max(96<<20, copies*c.MaxMessageBytes))
+	setDefault(&c.MaxInflightBytes, max(100<<20, copies*c.MaxMessageBytes))
 	setDefault(&c.MaxUnanswered, 64)
+	setDefault(&c.MaxStreams, 64)
 	setDefault(&c.MaxKnownRuns, 16_384)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -74,6 +81,7 @@ func (c Config) Validate() error {
 		{"MaxOperations", int64(c.MaxOperations), 1, 1 << 20},
 		{"MaxInflightBytes", c.MaxInflightBytes, copies * c.MaxMessageBytes, math.MaxInt64},
 		{"MaxUnanswered", int64(c.MaxUnanswered), 1, 1 << 16},
+		{"MaxStreams", int64(c.MaxStreams), 1, 1 << 16},
 		{"MaxKnownRuns", int64(c.MaxKnownRuns), 1, 1 << 20},
 	} {
 		if f.value < f.low || f.value > f.high {

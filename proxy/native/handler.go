@@ -5,11 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/protobuf/proto"
 
 	"weir/internal/callerheaders"
 	"weir/internal/inflight"
@@ -21,18 +20,24 @@ import (
 // Handler serves weir.v1.IngestService. Its methods may be called from any
 // number of goroutines.
 type Handler struct {
-	weirv1.UnimplementedIngestServiceServer
-
 	cfg     Config
 	sink    proxy.Sink
 	log     *slog.Logger
 	metrics *metrics
 	gate    *inflight.Gate
 	known   *runs.Known[proxy.Caller]
+
+	slots    chan struct{} // one taken by each open stream
+	stopping chan struct{} // closed: streams end
+
+	mu      sync.Mutex     // guards what follows
+	closed  bool           // stopping is closed, and no reader begins
+	readers sync.WaitGroup // of streams; each ends with its stream
 }
 
 // New returns a Handler for cfg, which must be valid, that gives exports to
-// sink. It registers its metrics, so one registerer takes one handler.
+// sink. It registers its metrics, so one registerer takes one handler. The
+// caller closes it.
 func New(cfg Config, sink proxy.Sink) (*Handler, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -42,6 +47,7 @@ func New(cfg Config, sink proxy.Sink) (*Handler, error) {
 		cfg: cfg, sink: sink, log: cfg.Logger,
 		gate:  inflight.NewGate(cfg.MaxInflightBytes),
 		known: runs.NewKnown[proxy.Caller](cfg.MaxKnownRuns),
+		slots: make(chan struct{}, cfg.MaxStreams), stopping: make(chan struct{}),
 	}
 	var err error
 	if h.metrics, err = newMetrics(cfg.Registerer, func() float64 { return float64(h.gate.Used()) }); err != nil {
@@ -50,9 +56,31 @@ func New(cfg Config, sink proxy.Sink) (*Handler, error) {
 	return h, nil
 }
 
-// Register registers weir.v1.IngestService, served by h. The server bounds
-// messages and streams.
-func Register(s grpc.ServiceRegistrar, h *Handler) { weirv1.RegisterIngestServiceServer(s, h) }
+// Close ends the open streams, each once it has answered what it has read, and
+// waits for them; streams that come later end at once. Without it a server's
+// GracefulStop waits for as long as a client keeps a stream open. It always
+// returns nil, and may be called more than once.
+func (h *Handler) Close() error {
+	h.mu.Lock()
+	if !h.closed {
+		h.closed = true
+		close(h.stopping)
+	}
+	h.mu.Unlock()
+	h.readers.Wait()
+	return nil
+}
+
+// startReader runs the reader of a stream, unless the handler is closed.
+func (h *Handler) startReader(read func()) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return false
+	}
+	h.readers.Go(read)
+	return true
+}
 
 // intake is one request under way.
 type intake struct {
@@ -68,41 +96,36 @@ type intake struct {
 	warning   string // of the sink
 }
 
-// Ingest implements weirv1.IngestServiceServer.
-func (h *Handler) Ingest(ctx context.Context, req *weirv1.IngestRequest) (*weirv1.IngestResponse, error) {
-	in := &intake{method: "Ingest", began: time.Now(), converter: &converter{}}
-	defer func() { h.gate.Release(in.charged) }()
-	receipt, err := h.ingest(ctx, in, req)
+func newIntake(method string) *intake {
+	return &intake{method: method, began: time.Now(), converter: &converter{}}
+}
+
+// ingest takes a request of its own call.
+func (h *Handler) ingest(ctx context.Context, in *intake, message []byte) (*weirv1.IngestResponse, error) {
+	caller, err := callerOf(ctx)
 	if err != nil {
-		return nil, h.turnAway(ctx, in, err).grpc()
+		return nil, err
 	}
-	h.metrics.ended(in, nil)
+	var req weirv1.IngestRequest
+	if err := h.decode(in, message, &req); err != nil {
+		return nil, err
+	}
+	find := func(id runs.ID) (runs.Placed, bool) { return h.known.Find(caller, id) }
+	if err := h.read(in, req.GetOperations(), find); err != nil {
+		return nil, err
+	}
+	receipt, err := h.keep(ctx, caller, []*intake{in})
+	if err != nil {
+		return nil, err
+	}
 	return &weirv1.IngestResponse{Results: in.results, Warning: clip(receipt.Warning)}, nil
 }
 
-func (h *Handler) ingest(ctx context.Context, in *intake, req *weirv1.IngestRequest) (proxy.Receipt, error) {
-	caller, err := callerOf(ctx)
-	if err != nil {
-		return proxy.Receipt{}, err
-	}
-	find := func(id runs.ID) (runs.Placed, bool) { return h.known.Find(caller, id) }
-	if err := h.read(in, req.GetOperations(), int64(proto.Size(req)), find); err != nil {
-		return proxy.Receipt{}, err
-	}
-	return h.keep(ctx, caller, []*intake{in})
-}
-
 // read makes a payload of a request's operations.
-func (h *Handler) read(in *intake, operations []*weirv1.Operation, size int64, find func(runs.ID) (runs.Placed, bool)) error {
-	switch {
-	case size > h.cfg.MaxMessageBytes:
-		return invalid(reasonTooLarge, "the request has %d bytes, %d are allowed; send fewer operations at a time", size, h.cfg.MaxMessageBytes)
-	case len(operations) > h.cfg.MaxOperations:
+func (h *Handler) read(in *intake, operations []*weirv1.Operation, find func(runs.ID) (runs.Placed, bool)) error {
+	if len(operations) > h.cfg.MaxOperations {
 		return invalid(reasonTooMany, "the request has %d operations, %d are allowed; send fewer at a time", len(operations), h.cfg.MaxOperations)
-	case !h.gate.Acquire(copies * size):
-		return h.gate.Pressure()
 	}
-	in.charged = copies * size
 	in.converter = newConverter(in.began, find)
 	for i, operation := range operations {
 		in.convert(i, operation)

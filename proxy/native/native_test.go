@@ -61,6 +61,19 @@ func (s *sink) Accept(ctx context.Context, e *proxy.Export) (proxy.Receipt, erro
 
 func serve(t *testing.T, cfg Config, s proxy.Sink) weirv1.IngestServiceClient {
 	t.Helper()
+	client, _, _ := serveAll(t, cfg, s)
+	return client
+}
+
+// client speaks to a server of the test's own.
+type client struct {
+	weirv1.IngestServiceClient
+
+	conn *grpc.ClientConn
+}
+
+func serveAll(t *testing.T, cfg Config, s proxy.Sink) (client, *Handler, *grpc.Server) {
+	t.Helper()
 	cfg.Registerer = prometheus.NewRegistry()
 	h, err := New(cfg, s)
 	if err != nil {
@@ -80,11 +93,12 @@ func serve(t *testing.T, cfg Config, s proxy.Sink) weirv1.IngestServiceClient {
 		_ = conn.Close()
 		server.Stop()
 		serving.Wait()
+		_ = h.Close()
 		if used := h.gate.Used(); used != 0 {
 			t.Errorf("%d bytes are still taken", used)
 		}
 	})
-	return weirv1.NewIngestServiceClient(conn)
+	return client{weirv1.NewIngestServiceClient(conn), conn}, h, server
 }
 
 func create(run *weirv1.Run) *weirv1.Operation {
@@ -274,8 +288,12 @@ func FuzzIngest(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var req weirv1.IngestRequest
+		weight, err := weigh(data, req.ProtoReflect().Descriptor(), 1<<40)
 		if proto.Unmarshal(data, &req) != nil {
 			return
+		}
+		if err != nil || weight < int64(proto.Size(&req)) {
+			t.Fatalf("%d bytes weigh %d: %v", proto.Size(&req), weight, err)
 		}
 		c := newConverter(time.Unix(1e9, 0), func(runs.ID) (runs.Placed, bool) { return runs.Placed{}, false })
 		for i, operation := range req.GetOperations() {

@@ -24,6 +24,8 @@ const (
 	reasonTooMany   = "too_many_operations"
 	reasonTooLarge  = "too_large"
 	reasonBadHeader = "bad_header"
+	reasonStreams   = "streams"
+	reasonStopping  = "stopping"
 	reasonCanceled  = "canceled"
 	reasonInternal  = "internal"
 )

@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	weirv1 "weir/proto/weir/v1"
 	"weir/proxy"
@@ -18,6 +19,9 @@ import (
 // are durable.
 const maxStreamRuns = 1024
 
+// sequenceNumber is the number of IngestStreamRequest's field sequence.
+const sequenceNumber protowire.Number = 1
+
 // streamed is a request of a stream, read and not yet answered.
 type streamed struct {
 	*intake
@@ -26,62 +30,89 @@ type streamed struct {
 	err      error // why nothing of it can be kept
 }
 
-// stream is one IngestStream call. What is read by the call's own goroutine is
-// kept and answered by another, in order; the call ends after it.
+// stream is one IngestStream call. A goroutine of the handler reads requests;
+// the call's own keeps and answers them, in order, and ends the call.
 type stream struct {
 	h      *Handler
-	grpc   grpc.BidiStreamingServer[weirv1.IngestStreamRequest, weirv1.IngestStreamResponse]
+	grpc   grpc.ServerStream
 	caller proxy.Caller
 	recent *runs.Known[struct{}]
-	read   chan *streamed
-	room   chan struct{} // as many as may be unanswered
+	read   chan *streamed // closed by the reader
+	room   chan struct{}  // as many as may be unanswered
+	over   chan struct{}  // closed once the call ends
+	ended  error          // why reading did; set before read is closed
 }
 
-// IngestStream implements weirv1.IngestServiceServer.
-func (h *Handler) IngestStream(server grpc.BidiStreamingServer[weirv1.IngestStreamRequest, weirv1.IngestStreamResponse]) error {
-	caller, err := callerOf(server.Context())
+// stream serves IngestStream.
+func (h *Handler) stream(server grpc.ServerStream) error {
+	ctx, none := server.Context(), newIntake("IngestStream")
+	select {
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
+	default:
+		busy := &refusal{code: codes.ResourceExhausted, reason: reasonStreams, retryAfter: time.Second, message: "as many streams are open as may be; close one, or use Ingest"}
+		return h.turnAway(ctx, none, busy).grpc()
+	}
+	caller, err := callerOf(ctx)
 	if err != nil {
-		in := &intake{method: "IngestStream", converter: &converter{}}
-		return h.turnAway(server.Context(), in, err).grpc()
+		return h.turnAway(ctx, none, err).grpc()
 	}
 	s := &stream{
 		h: h, grpc: server, caller: caller, recent: runs.NewKnown[struct{}](maxStreamRuns),
 		read: make(chan *streamed, h.cfg.MaxUnanswered),
 		room: make(chan struct{}, h.cfg.MaxUnanswered),
+		over: make(chan struct{}),
 	}
-	answered := make(chan error, 1)
-	go func() { answered <- s.answerAll() }()
-	err = s.readAll()
-	close(s.read)
-	if failed := <-answered; err == nil {
-		err = failed
+	defer close(s.over)
+	// It may wait for a message until the call ends, so that Close joins it.
+	if !h.startReader(s.readAll) {
+		return h.turnAway(ctx, none, stopped()).grpc()
 	}
-	return err
+	return s.answerAll(ctx)
 }
 
-// readAll reads requests until the sender has no more or is gone.
-func (s *stream) readAll() error {
-	ctx := s.grpc.Context()
+// readAll reads requests until the sender has no more or the call ends, and
+// then gives back what those take that nobody answered.
+func (s *stream) readAll() {
+	s.ended = s.readOn()
+	close(s.read)
+	<-s.over
+	for in := range s.read {
+		s.h.gate.Release(in.charged)
+	}
+}
+
+func (s *stream) readOn() error {
 	for {
 		select {
 		case s.room <- struct{}{}:
-		case <-ctx.Done():
-			return refusalOf(ctx.Err()).grpc()
-		}
-		req, err := s.grpc.Recv()
-		if errors.Is(err, io.EOF) {
+		case <-s.over:
 			return nil
+		case <-s.grpc.Context().Done():
+			return refusalOf(s.grpc.Context().Err()).grpc()
 		}
-		if err != nil {
+		var message envelope
+		if err := s.grpc.RecvMsg(&message); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
 			return err
 		}
-		in := &streamed{intake: &intake{method: "IngestStream", began: time.Now(), converter: &converter{}}, sequence: req.GetSequence()}
-		in.err = s.h.read(in.intake, req.GetOperations(), int64(proto.Size(req)), s.find)
-		if in.err == nil {
-			s.recent.Add(struct{}{}, in.learned)
-		}
-		s.read <- in // room has seen to it that this does not wait
+		s.read <- s.request(message.ProtoReflect().GetUnknown()) // room has seen to it that this does not wait
 	}
+}
+
+// request reads one request.
+func (s *stream) request(message []byte) *streamed {
+	in := &streamed{intake: newIntake("IngestStream"), sequence: sequenceOf(message)}
+	var req weirv1.IngestStreamRequest
+	if in.err = s.h.decode(in.intake, message, &req); in.err == nil {
+		in.err = s.h.read(in.intake, req.GetOperations(), s.find)
+	}
+	if in.err == nil {
+		s.recent.Add(struct{}{}, in.learned)
+	}
+	return in
 }
 
 // find looks for a run in the stream, then among the caller's.
@@ -92,27 +123,85 @@ func (s *stream) find(id runs.ID) (runs.Placed, bool) {
 	return s.h.known.Find(s.caller, id)
 }
 
-// answerAll keeps and answers what is read, until there is no more. It reads on
-// when the sender is gone, so that readAll never waits for it.
-func (s *stream) answerAll() error {
-	var failed error
+// answerAll keeps and answers what is read, until there is no more or weir
+// stops; then what has been read already.
+func (s *stream) answerAll(ctx context.Context) error {
+	stopping := s.h.stopping
 	var next *streamed
 	for {
 		first := next
-		if first == nil {
-			var ok bool
-			if first, ok = <-s.read; !ok {
-				return failed
+		for first == nil {
+			in, state := s.take(stopping)
+			switch state {
+			case readEnded:
+				return s.ended
+			case readStopped:
+				stopping = nil
+				continue
+			case readNothing:
+				return s.h.turnAway(ctx, newIntake("IngestStream"), stopped()).grpc()
+			case readOne:
+				first = in
 			}
 		}
 		var batch []*streamed
 		batch, next = s.batch(first)
 		s.keep(batch)
+		failed := error(nil)
 		for _, in := range batch {
 			if err := s.answer(in); err != nil && failed == nil {
 				failed = err
 			}
 		}
+		if failed != nil {
+			if next != nil {
+				s.h.gate.Release(next.charged)
+			}
+			return failed
+		}
+	}
+}
+
+// stopped is how a stream ends that weir ends.
+func stopped() *refusal {
+	return &refusal{
+		code: codes.Unavailable, reason: reasonStopping, retryAfter: time.Second,
+		message: "weir is stopping; requests without an answer were not kept",
+	}
+}
+
+// readState is what take has found.
+type readState uint8
+
+const (
+	readOne     readState = iota
+	readEnded             // there will be no more
+	readStopped           // weir is stopping
+	readNothing           // weir is stopping, and nothing waits
+)
+
+// take waits for a request, or until weir stops. stopping is nil once it does:
+// then nothing is waited for.
+func (s *stream) take(stopping <-chan struct{}) (*streamed, readState) {
+	if stopping == nil {
+		select {
+		case in, ok := <-s.read:
+			if !ok {
+				return nil, readEnded
+			}
+			return in, readOne
+		default:
+			return nil, readNothing
+		}
+	}
+	select {
+	case in, ok := <-s.read:
+		if !ok {
+			return nil, readEnded
+		}
+		return in, readOne
+	case <-stopping:
+		return nil, readStopped
 	}
 }
 
@@ -186,8 +275,30 @@ func (s *stream) answer(in *streamed) error {
 		s.h.metrics.ended(in.intake, nil)
 		reply.Results, reply.Warning = in.results, clip(in.warning)
 	}
-	err := s.grpc.Send(reply)
+	err := s.grpc.SendMsg(reply)
 	s.h.gate.Release(in.charged)
 	<-s.room
 	return err
+}
+
+// sequenceOf finds the number of a request of a stream without decoding it,
+// so that one which cannot be decoded is answered by its number too.
+func sequenceOf(message []byte) (sequence uint64) {
+	for len(message) > 0 {
+		num, typ, n := protowire.ConsumeTag(message)
+		if n < 0 {
+			return sequence
+		}
+		message = message[n:]
+		if num == sequenceNumber && typ == protowire.VarintType {
+			sequence, n = protowire.ConsumeVarint(message)
+		} else {
+			n = protowire.ConsumeFieldValue(num, typ, message)
+		}
+		if n < 0 {
+			return sequence
+		}
+		message = message[n:]
+	}
+	return sequence
 }
