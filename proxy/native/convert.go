@@ -27,6 +27,12 @@ const (
 // runTypes are those that LangSmith knows (LangSmith SDK, client.py).
 var runTypes = [...]string{"chain", "llm", "tool", "retriever", "embedding", "prompt", "parser"}
 
+// sent is what LangSmith takes once.
+type sent struct {
+	kind runs.Kind
+	id   runs.ID
+}
+
 // converter makes operations of what a caller sent.
 type converter struct {
 	filler  runs.Filler
@@ -34,12 +40,14 @@ type converter struct {
 	results []*weirv1.ItemResult
 	learned []runs.Placed // the good creates
 	places  map[runs.ID]runs.Placed
-	placed  runs.Placed // what the create under way becomes
+	had     map[sent]bool // the good creates and updates
+	placed  runs.Placed   // what the create under way becomes
+	sent    sent          // what the create or update under way is
 	bad     int
 }
 
 func newConverter(now time.Time, find func(runs.ID) (runs.Placed, bool)) *converter {
-	c := &converter{places: map[runs.ID]runs.Placed{}}
+	c := &converter{places: map[runs.ID]runs.Placed{}, had: map[sent]bool{}}
 	c.filler = runs.Filler{Now: now, Random: rand.Reader, Find: func(id runs.ID) (runs.Placed, bool) {
 		if here, ok := c.places[id]; ok {
 			return here, true
@@ -55,6 +63,7 @@ func (c *converter) convert(index int, operation *weirv1.Operation) {
 	result := &weirv1.ItemResult{Index: int32(index)} // bounded by MaxOperations
 	c.results = append(c.results, result)
 	o := &object{path: path}
+	c.sent = sent{}
 	var op runs.Op
 	switch v := operation.GetOperation().(type) {
 	case *weirv1.Operation_Create:
@@ -90,6 +99,9 @@ func (c *converter) convert(index int, operation *weirv1.Operation) {
 			Code: int32(codes.InvalidArgument), Message: o.problems[0].GetField() + ": " + o.problems[0].GetDescription(), Violations: o.problems,
 		}
 		return
+	}
+	if c.sent.kind != 0 {
+		c.had[c.sent] = true
 	}
 	if op.Kind == runs.Create {
 		c.places[op.ID] = c.placed
@@ -142,6 +154,11 @@ func (c *converter) run(o *object, kind runs.Kind, run *weirv1.Run, result *weir
 	op.ID, op.Trace = draft.ID, draft.Trace
 	if err != nil {
 		o.refuse(err)
+		return op
+	}
+	c.sent = sent{kind, draft.ID}
+	if c.had[c.sent] {
+		o.wrong("id", "the request has such an operation of this run already; LangSmith takes one create and one update of a run")
 		return op
 	}
 	result.DottedOrder = draft.DottedOrder
@@ -207,7 +224,7 @@ func call(o *object, op *runs.Op) runs.Op {
 	for f, value := range op.Fields {
 		o.raw(runs.FieldNames[f], value)
 	}
-	c := runs.Op{Kind: runs.Call, ID: op.ID, Trace: op.Trace, ContentType: "application/json", Body: o.end()}
+	c := runs.Op{Kind: runs.Call, ID: op.ID, Trace: op.Trace, NoProject: op.NoProject, ContentType: "application/json", Body: o.end()}
 	c.Method, c.Path = http.MethodPost, "/runs"
 	if op.Kind == runs.Update {
 		c.Method, c.Path = http.MethodPatch, "/runs/"+op.ID.String()

@@ -174,6 +174,43 @@ func TestIngestFillsAndKeepsTheGood(t *testing.T) {
 	}
 }
 
+func TestIngestSendsWhatNobodyPlacedToTheProjectOfWeir(t *testing.T) {
+	t.Parallel()
+	s := &sink{}
+	if _, err := serve(t, Config{}, s).Ingest(t.Context(), &weirv1.IngestRequest{Operations: []*weirv1.Operation{
+		create(&weirv1.Run{ParentRunId: root, Name: "child of nobody known"}),
+		create(&weirv1.Run{ParentRunId: root, Name: "child of nobody known", Project: "p"}),
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false} {
+		if op := s.ops[i]; op.Kind != runs.Call || op.NoProject != want {
+			t.Errorf("operation %d: %+v", i, op)
+		}
+	}
+}
+
+func TestIngestTakesACreateAndAnUpdateOfARunOnce(t *testing.T) {
+	t.Parallel()
+	s := &sink{}
+	named := func() *weirv1.Run { return &weirv1.Run{Id: root, Name: "n"} }
+	reply, err := serve(t, Config{}, s).Ingest(t.Context(), &weirv1.IngestRequest{Operations: []*weirv1.Operation{
+		create(&weirv1.Run{Id: root}), create(named()), create(named()), update(named()), update(named()),
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, field := range []string{"create.name", "", "create.id", "", "update.id"} {
+		got := reply.GetResults()[i].GetError().GetViolations()
+		if (field == "") != (len(got) == 0) || (field != "" && !strings.HasSuffix(got[0].GetField(), field)) {
+			t.Errorf("operation %d: %v, want %q at fault", i, got, field)
+		}
+	}
+	if len(s.ops) != 2 {
+		t.Errorf("%d operations were kept", len(s.ops))
+	}
+}
+
 func TestRefusalsSayWhetherToComeAgain(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -44,10 +44,15 @@ type Filler struct {
 // created by a call of its own (LangSmith docs: trace-with-api). A child that
 // names no project is given its parent's.
 //
+// A run that says no start has that of its dotted_order, or the one that it had
+// when it came before, so that its children still fit when it is sent again. In
+// a dotted_order that is made here no run begins before its parent, because
+// LangSmith refuses that (langsmith-sdk issue 2236).
+//
 // The error is a *ProblemError.
 func (f *Filler) Create(d *Draft) (placed bool, err error) {
 	if d.StartTime.IsZero() {
-		d.StartTime = f.Now
+		d.StartTime = f.start(d)
 	}
 	if d.DottedOrder != "" {
 		if err := d.readOrder(); err != nil {
@@ -63,12 +68,11 @@ func (f *Filler) Create(d *Draft) (placed bool, err error) {
 			return false, &ProblemError{Field: memberID, Detail: err.Error()}
 		}
 	}
-	own := orderSegment(d.StartTime, d.ID)
 	if d.Parent.IsZero() {
 		if !d.Trace.IsZero() && d.Trace != d.ID {
 			return false, d.problem(memberTrace, fmt.Sprintf("it is %s; a run without a parent_run_id is a root, whose trace_id is its id", d.Trace))
 		}
-		d.Trace, d.DottedOrder = d.ID, own
+		d.Trace, d.DottedOrder = d.ID, orderSegment(d.StartTime, d.ID)
 		return true, nil
 	}
 	if d.Parent == d.ID {
@@ -81,9 +85,25 @@ func (f *Filler) Create(d *Draft) (placed bool, err error) {
 	case !d.Trace.IsZero() && d.Trace != parent.Trace:
 		return false, d.problem(memberTrace, fmt.Sprintf("it is %s, want the parent's, %s", d.Trace, parent.Trace))
 	}
-	d.Trace, d.DottedOrder = parent.Trace, parent.DottedOrder+"."+own
+	began := lastStart(parent.DottedOrder)
+	if began.Before(d.StartTime) {
+		began = d.StartTime
+	}
+	d.Trace, d.DottedOrder = parent.Trace, parent.DottedOrder+"."+orderSegment(began, d.ID)
 	d.inherit(&parent)
 	return true, nil
+}
+
+// start is when a run began that does not say so.
+func (f *Filler) start(d *Draft) time.Time {
+	order := d.DottedOrder
+	if known, ok := f.Find(d.ID); ok && order == "" {
+		order = known.DottedOrder
+	}
+	if at := lastStart(order); !at.IsZero() {
+		return at
+	}
+	return f.Now
 }
 
 // inherit puts a run that names no project into its parent's.
@@ -155,6 +175,21 @@ func (d *Draft) problem(field, detail string) error {
 func orderSegment(at time.Time, id ID) string {
 	text := at.UTC().Format(rootOrderTime)
 	return text[:len(segmentTime)] + text[len(segmentTime)+1:] + "Z" + id.String()
+}
+
+// lastStart is the time in the last segment of a dotted_order, zero if there is
+// none.
+func lastStart(order string) time.Time {
+	at, _, _ := strings.Cut(order[strings.LastIndexByte(order, '.')+1:], "Z")
+	if len(at) < len(segmentTime) {
+		return time.Time{}
+	}
+	// A fraction of any length is read after seconds, but only behind a dot.
+	start, err := time.Parse(segmentTime, at[:len(segmentTime)]+strings.TrimSuffix("."+at[len(segmentTime):], "."))
+	if err != nil {
+		return time.Time{}
+	}
+	return start
 }
 
 // NewID makes a UUID of version 7 (RFC 9562, 5.7): a time in milliseconds, and

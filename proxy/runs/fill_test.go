@@ -84,6 +84,44 @@ func TestFillPlacesRuns(t *testing.T) {
 	}
 }
 
+func TestFillKnowsWhenRunsBegan(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2025, 9, 1, 10, 0, 0, 0, time.UTC)
+	parent, err := runs.ParseID(otherID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rootOrder = "20250901T095959250000Z" + otherID
+	known := runs.Placed{ID: parent, Trace: parent, DottedOrder: rootOrder}
+	began := time.Date(2025, 9, 1, 9, 59, 59, 250_000_000, time.UTC)
+	early := began.Add(-time.Minute)
+	child, err := runs.ParseID(childID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		draft runs.Draft
+		start time.Time
+		order string
+	}{
+		"now":                     {runs.Draft{ID: child}, now, "20250901T100000000000Z" + childID},
+		"sent again":              {runs.Draft{ID: parent}, began, rootOrder},
+		"sent again, with a time": {runs.Draft{ID: parent, StartTime: early}, early, "20250901T095859250000Z" + otherID},
+		"as the order says":       {runs.Draft{DottedOrder: "20250901T095959250Z" + childID}, began, "20250901T095959250Z" + childID},
+		"order of whole seconds":  {runs.Draft{DottedOrder: "20250901T095959Z" + childID}, began.Truncate(time.Second), "20250901T095959Z" + childID},
+		"after its parent":        {runs.Draft{ID: child, Parent: parent, StartTime: now}, now, rootOrder + ".20250901T100000000000Z" + childID},
+		"before its parent":       {runs.Draft{ID: child, Parent: parent, StartTime: early}, early, rootOrder + ".20250901T095959250000Z" + childID},
+	} {
+		f := runs.Filler{Now: now, Random: bytes.NewReader(make([]byte, 10)), Find: func(id runs.ID) (runs.Placed, bool) { return known, id == parent }}
+		if _, err := f.Create(&tc.draft); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !tc.draft.StartTime.Equal(tc.start) || tc.draft.DottedOrder != tc.order {
+			t.Errorf("%s: began %s at %s, want %s at %s", name, tc.draft.StartTime, tc.draft.DottedOrder, tc.start, tc.order)
+		}
+	}
+}
+
 func TestNewIDsAreOfVersion7(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {

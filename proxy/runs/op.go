@@ -89,7 +89,8 @@ type Op struct {
 	// sent none (Create, Update).
 	Fields [NumFields][]byte
 	// NoProject is set where a run names neither session_name nor session_id
-	// nor the address of an agent (Create): weir's own project then applies.
+	// nor the address of an agent (Create, or the Call of one): weir's own
+	// project then applies.
 	NoProject bool
 
 	// Name is an attachment's name, without a dot.
