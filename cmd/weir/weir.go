@@ -204,7 +204,7 @@ func (w *weir) serveIngest(l ingestListeners) error {
 		return err
 	}
 	if l.grpc != nil {
-		w.grpc = grpc.NewServer(otlp.ServerOptions(cfg)...)
+		w.grpc = grpc.NewServer(otlp.ServerOptions(cfg, native.UnaryMethods()...)...)
 		otlp.RegisterGRPC(w.grpc, handler)
 		w.health = health.NewServer()
 		healthpb.RegisterHealthServer(w.grpc, w.health)

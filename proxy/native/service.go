@@ -16,6 +16,10 @@ import (
 // codec leaves protobuf's messages to protobuf. The server bounds messages.
 func Register(s grpc.ServiceRegistrar, h *Handler) { s.RegisterService(&serviceDesc, h) }
 
+// UnaryMethods are the full names of the methods whose message should arrive
+// within a time that the server sets. Streams may live long.
+func UnaryMethods() []string { return []string{weirv1.IngestService_Ingest_FullMethodName} }
+
 // serviceDesc is written by hand because generated code would decode a request
 // before anybody has looked at what it takes: a request of 20 MiB can be
 // 700 MiB of messages.

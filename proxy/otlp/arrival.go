@@ -2,22 +2,28 @@ package otlp
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/tap"
 
+	"weir/internal/inflight"
 	"weir/proxy"
 )
 
 // arrivals is how long a request may take to arrive over gRPC. grpc-go has no
 // such limit of its own: a sender that stops half way through a message would
 // hold a goroutine and what it sent so far for as long as the connection lives.
-type arrivals time.Duration
+type arrivals struct {
+	patience time.Duration
+	unary    []string // full names of the methods beside OTLP's
+}
 
 // arrival is the context of a call that has begun to arrive. It ends when its
 // time is up before complete is called, and grpc-go then answers
-// DEADLINE_EXCEEDED, which senders retry.
+// DEADLINE_EXCEEDED, which senders retry. The handlers of other services find
+// it by inflight.ArrivalKey.
 type arrival struct {
 	context.Context // canceled by late, and by the stream's end
 
@@ -35,13 +41,13 @@ type arrival struct {
 // begin is a tap.ServerInHandle. It runs on the goroutine that reads the
 // connection, so it must not wait for anything.
 func (d arrivals) begin(ctx context.Context, info *tap.Info) (context.Context, error) {
-	if info.FullMethodName != exportMethod {
+	if info.FullMethodName != exportMethod && !slices.Contains(d.unary, info.FullMethodName) {
 		return ctx, nil // streams may live long
 	}
 	a := &arrival{}
 	a.caller, a.callerErr = callerOfMetadata(info.Header)
 	a.Context, a.cancel = context.WithCancel(ctx)
-	a.timer = time.AfterFunc(time.Duration(d), a.expire)
+	a.timer = time.AfterFunc(d.patience, a.expire)
 	// A stream that ends before its message is complete may never reach a
 	// handler; its timer would keep it in memory.
 	a.unwatch = context.AfterFunc(ctx, a.stop)
@@ -54,6 +60,9 @@ func (a *arrival) expire() {
 	a.late.Store(true)
 	a.cancel()
 }
+
+// Complete ends the limit, as inflight.Arrived wants it.
+func (a *arrival) Complete() { a.complete() }
 
 // complete ends the limit: the message is there.
 func (a *arrival) complete() {
@@ -75,7 +84,7 @@ type arrivalKey struct{}
 
 // Value implements context.Context.
 func (a *arrival) Value(key any) any {
-	if key == (arrivalKey{}) {
+	if key == (arrivalKey{}) || key == (inflight.ArrivalKey{}) {
 		return a
 	}
 	return a.Context.Value(key)

@@ -9,11 +9,14 @@ import (
 
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/tap"
+
+	"weir/internal/inflight"
 )
 
 func TestArrivalEndsWhenItsTimeIsUp(t *testing.T) {
 	t.Parallel()
 	header := metadata.Pairs("x-api-key", "k")
+	const otherMethod = "/some.Service/Unary"
 	for name, tc := range map[string]struct {
 		method   string
 		complete time.Duration // when the message is there; 0: never
@@ -24,6 +27,8 @@ func TestArrivalEndsWhenItsTimeIsUp(t *testing.T) {
 		"in time":              {exportMethod, 29 * time.Second, 0, nil},
 		"gone before":          {exportMethod, 0, 10 * time.Second, context.Canceled},
 		"gone after":           {exportMethod, 5 * time.Second, 10 * time.Second, context.Canceled},
+		"other unary, late":    {otherMethod, 0, 0, context.DeadlineExceeded},
+		"other unary, in time": {otherMethod, 29 * time.Second, 0, nil},
 		"method of other kind": {"/grpc.health.v1.Health/Watch", 0, 0, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -31,7 +36,7 @@ func TestArrivalEndsWhenItsTimeIsUp(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				stream, end := context.WithCancel(t.Context())
 				defer end()
-				ctx, err := arrivals(30*time.Second).begin(stream, &tap.Info{FullMethodName: tc.method, Header: header})
+				ctx, err := arrivals{30 * time.Second, []string{otherMethod}}.begin(stream, &tap.Info{FullMethodName: tc.method, Header: header})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -39,11 +44,11 @@ func TestArrivalEndsWhenItsTimeIsUp(t *testing.T) {
 				derived, cancel := context.WithCancel(ctx)
 				defer cancel()
 				a := arrivalOf(derived)
-				if (a != nil) != (tc.method == exportMethod) {
+				if (a != nil) != (tc.method == exportMethod || tc.method == otherMethod) {
 					t.Fatalf("arrival is %v", a)
 				}
 				if tc.complete > 0 {
-					time.AfterFunc(tc.complete, a.complete)
+					time.AfterFunc(tc.complete, func() { inflight.Arrived(derived) })
 				}
 				if tc.end > 0 {
 					time.AfterFunc(tc.end, end)

@@ -25,11 +25,13 @@ const (
 // Handler.LimitGRPC.
 //
 // A message is bounded by MaxMessageBytes twice: as it comes and decompressed.
-func ServerOptions(cfg Config) []grpc.ServerOption {
+// ReceiveTimeout bounds OTLP's calls and those of the methods in unary, given by
+// their full names, whose handlers must call inflight.Arrived.
+func ServerOptions(cfg Config, unary ...string) []grpc.ServerOption {
 	cfg = cfg.withDefaults()
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.InTapHandle(arrivals(cfg.ReceiveTimeout).begin),
+		grpc.InTapHandle(arrivals{cfg.ReceiveTimeout, unary}.begin),
 		grpc.MaxRecvMsgSize(int(cfg.MaxMessageBytes)),
 		grpc.MaxConcurrentStreams(uint32(cfg.MaxStreams)),
 		grpc.MaxHeaderListSize(uint32(cfg.MaxHeaderBytes)),
