@@ -146,10 +146,10 @@ func (s *stream) answerAll(ctx context.Context) error {
 		}
 		var batch []*streamed
 		batch, next = s.batch(first)
-		s.keep(batch)
+		s.keep(ctx, batch)
 		failed := error(nil)
 		for _, in := range batch {
-			if err := s.answer(in); err != nil && failed == nil {
+			if err := s.answer(ctx, in); err != nil && failed == nil {
 				failed = err
 			}
 		}
@@ -230,8 +230,7 @@ func (s *stream) batch(first *streamed) (batch []*streamed, next *streamed) {
 
 // keep makes a batch durable. What is refused for good as a whole is tried one
 // by one, so that no request suffers for another.
-func (s *stream) keep(batch []*streamed) {
-	ctx := s.grpc.Context()
+func (s *stream) keep(ctx context.Context, batch []*streamed) {
 	var good []*intake
 	for _, in := range batch {
 		if in.err == nil {
@@ -263,10 +262,10 @@ func (s *stream) keepOnce(ctx context.Context, requests []*intake) error {
 }
 
 // answer tells the sender what became of a request, and lets one more come.
-func (s *stream) answer(in *streamed) error {
+func (s *stream) answer(ctx context.Context, in *streamed) error {
 	reply := &weirv1.IngestStreamResponse{Sequence: in.sequence}
 	if in.err != nil {
-		r := s.h.turnAway(s.grpc.Context(), in.intake, in.err)
+		r := s.h.turnAway(ctx, in.intake, in.err)
 		reply.Error = r.item()
 		if r.reason == reasonMalformed {
 			reply.Results = in.results
