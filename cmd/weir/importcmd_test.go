@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -76,9 +77,9 @@ func TestImportTakesEachFileOnce(t *testing.T) {
 	if code != exitOK || !strings.Contains(out, "2 imported.") {
 		t.Fatalf("ended with %d and printed:\n%s%s", code, out, errs)
 	}
-	want := "/runs/multipart one,/runs/multipart one,/runs/multipart two" // the first was put off once
-	if got := strings.Join(weir.bodies, ","); got != want {
-		t.Errorf("sent %s, want %s", got, want)
+	want := []string{"/runs/multipart one", "/runs/multipart one", "/runs/multipart two"} // the first was put off once
+	if !slices.Equal(weir.bodies, want) {
+		t.Errorf("sent %q, want %q", weir.bodies, want)
 	}
 	h := weir.headers[0]
 	if h.Get("X-Api-Key") != "lsv2_pt_somebody_0001" || h.Get("Content-Encoding") != "zstd" || h.Get("Cookie") != "" {
