@@ -88,6 +88,10 @@ benchstat: ## Compare two outputs of bench (OLD=old NEW=new)
 interop: build ## Deliver with real OpenTelemetry and LangSmith clients through weir (interop/)
 	@interop/run
 
+.PHONY: examples
+examples: build ## Run the example clients of the native API against a weir (examples/)
+	@examples/check
+
 .PHONY: torture
 torture: ## Kill weir at random moments for long and count what is left (ROUNDS=500 TORTURE=10m)
 	@WEIR_KILL_ROUNDS='$(ROUNDS)' $(GO) test -run Kill -count 1 -timeout 2h -v $(TESTFLAGS) ./queue

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -26,7 +27,14 @@ type program struct {
 	// keepsBroken is set where the SDK sends again, for as long as a restart
 	// takes, what met a broken connection.
 	keepsBroken bool
+	// slow is set where a start takes ten seconds of a core: such a program is
+	// played only where it shows what no other does.
+	slow bool
 }
+
+// starting are the programs that start, as many as may at a time: an SDK's own
+// limits are to run while it has a share of the machine.
+var starting = make(chan struct{}, 2)
 
 // programs are all of them.
 func programs() []program {
@@ -54,7 +62,7 @@ func programs() []program {
 			name: "litellm", dir: "langsmith/litellm", command: []string{tools.litellmPython, "app.py"},
 			// LiteLLM has a variable of its own for the address, and without the
 			// other it would look up prices on the Internet.
-			env: []string{"LITELLM_LOCAL_MODEL_COST_MAP=True"}, scenarios: []string{"completions"},
+			env: []string{"LITELLM_LOCAL_MODEL_COST_MAP=True"}, scenarios: []string{"completions"}, slow: true,
 		},
 	}
 }
@@ -71,11 +79,13 @@ type running struct {
 	done  chan string // a scenario that was played and flushed
 	log   *lockedBuffer
 
-	exited chan error
+	exited  chan error
+	started func() // lets another program start
 }
 
 // start runs the program with LangSmith's variables pointing at a server. It
-// is ended, and must end well, with the test.
+// is ended, and must end well, with the test. Other programs may have to wait
+// until it has played its first scenario: it must be told to play one next.
 func (p *program) start(t *testing.T, endpoint string) *running {
 	t.Helper()
 	// t.Context() ends before Cleanup does, where the process ends in order.
@@ -96,7 +106,10 @@ func (p *program) start(t *testing.T, endpoint string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	starting <- struct{}{}
+	r.started = sync.OnceFunc(func() { <-starting })
 	if err := cmd.Start(); err != nil {
+		r.started()
 		t.Fatalf("start %s: %v", p.name, err)
 	}
 	go func() {
@@ -110,6 +123,7 @@ func (p *program) start(t *testing.T, endpoint string) *running {
 // listen passes on what the program has played, until it says no more.
 func (r *running) listen(stdout io.Reader) {
 	defer close(r.done)
+	defer r.started()
 	lines := bufio.NewScanner(stdout)
 	for lines.Scan() {
 		var line struct {
@@ -119,6 +133,7 @@ func (r *running) listen(stdout io.Reader) {
 			fmt.Fprintf(r.log, "standard output: %s\n", lines.Text())
 			continue
 		}
+		r.started()
 		r.done <- line.Done
 	}
 	_, _ = io.Copy(io.Discard, stdout) // or the process could not end

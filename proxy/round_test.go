@@ -399,7 +399,7 @@ func TestAnUpstreamThatRefusesEverythingIsNotAskedAboutEverything(t *testing.T) 
 	r.take(ops...)
 	r.f.Start(t.Context())
 	r.wantTotals(0, 250)
-	if n := len(r.smith.requests); n > 60 {
+	if n := len(r.smith.requests); n > 120 {
 		t.Errorf("%d requests about 250 runs, of which nothing was taken", n)
 	}
 }

@@ -36,7 +36,7 @@ configuration file: see [configuration](configuration.md).
 | 0 | done |
 | 1 | failed |
 | 2 | wrong usage, or a bad configuration |
-| 3 | no weir answers at the admin address |
+| 3 | no weir answers at its address |
 | 4 | ` + "`status --check`" + ` found something that needs a person |
 `
 

@@ -17,7 +17,7 @@ const (
 	exitOK          = 0
 	exitFailed      = 1 // the command was understood and did not succeed
 	exitUsage       = 2 // wrong flags or a bad configuration
-	exitUnreachable = 3 // no weir answers at the admin address
+	exitUnreachable = 3 // no weir answers at its address
 	exitNeedsPerson = 4 // status --check found something a person must do
 )
 
@@ -45,6 +45,7 @@ type commandLine struct {
 	Dev     devCmd     `cmd:"" help:"Run weir together with a LangSmith look-alike, to try things offline."`
 	Status  statusCmd  `cmd:"" help:"Show what a running weir holds and does."`
 	Drain   drainCmd   `cmd:"" help:"Stop taking data, deliver what is pending and report what could not go."`
+	Import  importCmd  `cmd:"" help:"Take in what a LangSmith SDK wrote to LANGSMITH_FAILED_TRACES_DIR."`
 	Config  configCmd  `cmd:"" help:"Show the effective configuration and where each value comes from."`
 	Version versionCmd `cmd:"" help:"Show the version."`
 	Help    helpCmd    `cmd:"" hidden:"" help:"Show help for a command."`
@@ -154,6 +155,7 @@ func newParser(sys *system, exited *bool) (*kong.Kong, error) {
 		Config: configCmd{Plugins: settingFlags(everySetting)},
 		Status: statusCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
 		Drain:  drainCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
+		Import: importCmd{adminFlags: adminFlags{Plugins: settingFlags(func(st *setting) bool { return st.name == "http_addr" })}},
 	}
 	return kong.New(grammar,
 		kong.Name("weir"),

@@ -163,6 +163,8 @@ type Switches struct {
 	RunsMax int `json:"runs_max"`
 	// FeedbackOrder is whether feedback may come before its run.
 	FeedbackOrder FeedbackOrder `json:"feedback_order"`
+	// ExtraUpdate is what becomes of a run's extra when an update has one, too.
+	ExtraUpdate ExtraUpdate `json:"extra_update"`
 }
 
 // Treatment is what becomes of a body in a given encoding or format.
@@ -311,6 +313,35 @@ func (o FeedbackOrder) MarshalText() ([]byte, error) { return []byte(o.String())
 // UnmarshalText takes free or run_first.
 func (o *FeedbackOrder) UnmarshalText(text []byte) error {
 	return parseEnum("feedback order", feedbackNames, text, o)
+}
+
+// ExtraUpdate is what becomes of a run's extra when an update has one, too.
+type ExtraUpdate uint8
+
+// The possibilities of an update's extra.
+const (
+	// ExtraMerge lays the update's over the run's, object by object, as
+	// langsmith-go does within a batch (langsmith-go: models/merge.go). That
+	// the service does so is our inference: updates of the SDKs would
+	// otherwise erase the metadata that only their creates have.
+	ExtraMerge ExtraUpdate = iota
+	// ExtraReplace has the update's take the place of the run's, as the Python
+	// SDK does within a batch (LangSmith SDK:
+	// combine_serialized_queue_operations).
+	ExtraReplace
+)
+
+var extraNames = []string{"merge", "replace"}
+
+// String returns the name that UnmarshalText takes.
+func (e ExtraUpdate) String() string { return enumName(extraNames, e) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (e ExtraUpdate) MarshalText() ([]byte, error) { return []byte(e.String()), nil }
+
+// UnmarshalText takes merge or replace.
+func (e *ExtraUpdate) UnmarshalText(text []byte) error {
+	return parseEnum("update of extra", extraNames, text, e)
 }
 
 // enumName names a value, or says that it is none of the known ones.

@@ -42,7 +42,7 @@ POST   release                        releases what hangs
 GET    switches, POST switches        what nobody could verify about the service:
        otlp_zstd, otlp_json, runs_zstd taken|415|lost; otlp_malformed 400|lost; otlp_window, runs_window off|400|422;
        otlp_project header|attribute; otlp_bare_path true|false; runs_duplicate partial|whole;
-       runs_max N, 0 for no limit; feedback_order free|run_first
+       runs_max N, 0 for no limit; feedback_order free|run_first; extra_update merge|replace
 POST   keys                           {"KEY":{"tenant":"UUID","org_scoped":true} or null to revoke}
 POST   reset                          forgets what has arrived
 FAULT is {"use":"monthly_quota"} or any of name, match, count (-1: forever), stage, latency, hang, reset,

@@ -267,7 +267,7 @@ func (s *Server) takeOps(x *ingest, ops []op) error {
 		return nil
 	}
 	return s.store.takeRuns(x.in, x.r.route.pattern, ops, runRules{
-		whole: x.r.sw.RunsDuplicate == DuplicateWhole, maxTraceRuns: s.cfg.MaxTraceRuns,
+		whole: x.r.sw.RunsDuplicate == DuplicateWhole, maxTraceRuns: s.cfg.MaxTraceRuns, extra: x.r.sw.ExtraUpdate,
 	})
 }
 

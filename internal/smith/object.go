@@ -93,6 +93,31 @@ func (o Object) over(base Object) Object {
 	return merged
 }
 
+// maxMergeDepth is how deep objects are merged (langsmith-go: models/merge.go).
+// Below that the later one stands, where langsmith-go keeps the earlier one.
+const maxMergeDepth = 5
+
+// mergeValues returns the later of two values or, where both are objects, one
+// laid over the other: their members likewise, depth levels down.
+func mergeValues(later, earlier json.RawMessage, depth int) json.RawMessage {
+	if depth < 1 || bytes.Equal(later, earlier) {
+		return later
+	}
+	from, err := parseObject(later)
+	if err != nil {
+		return later
+	}
+	into, err := parseObject(earlier)
+	if err != nil {
+		return later
+	}
+	merged := from.over(into)
+	for i := range into { // over leaves the members of into where they are
+		merged[i].Value = mergeValues(merged[i].Value, into[i].Value, depth-1)
+	}
+	return merged.appendJSON(nil)
+}
+
 // size is the memory the object takes, roughly.
 func (o Object) size() int64 {
 	const perMember = 48

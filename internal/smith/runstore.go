@@ -75,6 +75,7 @@ type op struct {
 	parent RunID // zero: none, or not known
 	dotted string
 	object Object // of a post, patch or feedback
+	extra  ExtraUpdate
 
 	name, contentType string // of an attachment
 	data              []byte
@@ -84,6 +85,7 @@ type op struct {
 type runRules struct {
 	whole        bool // a duplicate refuses its whole request
 	maxTraceRuns int
+	extra        ExtraUpdate
 }
 
 // runStore is what a store remembers of runs; store.mu covers it.
@@ -122,6 +124,7 @@ type runState struct {
 type runContent struct {
 	dotted      string
 	post, patch Object
+	extra       ExtraUpdate // what the patch's does with the post's
 	attachments []Attachment
 	bytes       int64
 	forgotten   bool
@@ -176,10 +179,20 @@ func (r *runState) view() Run {
 	}
 	if c := r.content; c != nil {
 		v.DottedOrder, v.Post, v.Patch, v.Forgotten = c.dotted, c.post, c.patch, c.forgotten
-		v.Members = c.patch.over(c.post)
+		v.Members = c.members()
 		v.Attachments = slices.Clone(c.attachments)
 	}
 	return v
+}
+
+// members are the run's own, its update laid over them.
+func (c *runContent) members() Object {
+	merged := c.patch.over(c.post)
+	earlier, later := c.post.Get("extra"), c.patch.Get("extra")
+	if c.extra == ExtraMerge && !isNull(earlier) && !isNull(later) {
+		merged = merged.set("extra", mergeValues(later, earlier, maxMergeDepth))
+	}
+	return merged
 }
 
 // countRuns takes a request in of which only the numbers of its operations are
@@ -229,6 +242,7 @@ func (st *store) takeRuns(in *Request, path string, ops []op, rules runRules) er
 	seen := map[*runState]bool{}
 	for i := range ops {
 		o := &ops[i]
+		o.extra = rules.extra
 		st.stats.Runs.count(o.kind, 1)
 		st.logLocked(Operation{Kind: o.kind, ID: o.id, Name: o.name, Duplicate: again[i], Request: in})
 		if o.kind == OpFeedback {
@@ -429,7 +443,7 @@ func (st *store) keepRunLocked(r *runState, o *op, again bool) {
 		c.post = o.object
 		c.bytes += o.object.size()
 	default:
-		c.patch = o.object
+		c.patch, c.extra = o.object, o.extra
 		c.bytes += o.object.size()
 	}
 	if c.dotted == "" {

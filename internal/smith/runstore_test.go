@@ -65,6 +65,50 @@ func TestDuplicatesAreAnswered409(t *testing.T) {
 	}
 }
 
+func TestExtraOfAnUpdateMeetsThatOfItsRun(t *testing.T) {
+	for _, tt := range []struct {
+		name, create, update string
+		merged               string // under replace it is the update's
+	}{
+		{"other members", `{"metadata":{"a":1.0,"b":"\u00e9"}}`, `{"metadata":{"b":2, "c":[3]},"runtime":{}}`, `{"metadata":{"a":1.0,"b":2,"c":[3]},"runtime":{}}`},
+		{"an empty update", `{"metadata":{"a": 1}}`, `{}`, `{"metadata":{"a": 1}}`},
+		{"null says nothing", `{"a":1}`, `{"a":null,"b":null}`, `{"a":1,"b":null}`},
+		{"another type", `{"a":{"b":1},"c":[1,2],"d":3}`, `{"a":1,"c":[3],"d":{}}`, `{"a":1,"c":[3],"d":{}}`},
+		{"five levels", `{"2":{"3":{"4":{"5":{"a":{"x":1}}}}}}`, `{"2":{"3":{"4":{"5":{"a":{"y":1},"b":2}}}}}`, `{"2":{"3":{"4":{"5":{"a":{"y":1},"b":2}}}}}`},
+		{"nothing to merge with", `null`, `{"a":1}`, `{"a":1}`},
+	} {
+		for _, rule := range []ExtraUpdate{ExtraMerge, ExtraReplace} {
+			for _, updateFirst := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%s, %s, update first %t", tt.name, rule, updateFirst), func(t *testing.T) {
+					cfg := clock()
+					cfg.Switches.ExtraUpdate = rule
+					s, c := start(t, cfg)
+					posts := []string{runJSON([]int{1}, "extra", tt.create)}
+					patches := []string{runJSON([]int{1}, "extra", tt.update)}
+					first, second := [2][]string{posts, nil}, [2][]string{nil, patches}
+					if updateFirst {
+						first, second = second, first
+					}
+					c.batch(first[0], first[1]).want(t, 202, batched)
+					c.batch(second[0], second[1]).want(t, 202, batched)
+					want := tt.merged
+					if rule == ExtraReplace {
+						want = tt.update
+					}
+					if got := string(s.Runs()[0].Get("extra")); got != want {
+						t.Errorf("extra is %s, want %s", got, want)
+					}
+				})
+			}
+		}
+	}
+	s, c := start(t, clock())
+	c.batch([]string{runJSON([]int{1}, "extra", `{"a":1}`)}, []string{runJSON([]int{1})}).want(t, 202, batched)
+	if got := string(s.Runs()[0].Get("extra")); got != `{"a":1}` {
+		t.Errorf("after an update without extra it is %s", got)
+	}
+}
+
 func TestRunsOfOtherWorkspacesAreNoDuplicates(t *testing.T) {
 	s, c := start(t, Config{Keys: knownKeys(), Now: clock().Now})
 	body := []byte(`{"post":[` + runJSON([]int{1}) + `]}`)

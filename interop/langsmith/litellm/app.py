@@ -45,6 +45,7 @@ async def completions(first: int) -> None:
 async def main() -> None:
     logging.getLogger("LiteLLM").setLevel(logging.WARNING)
     litellm.suppress_debug_info = True
+    litellm.telemetry = False
     logger = LangsmithLogger(flush_interval=3600)  # never but when it is told to
     litellm.callbacks = [logger]
     count = 0
@@ -55,7 +56,7 @@ async def main() -> None:
         await completions(count * 0x1000)
         # LiteLLM logs from tasks of its own: every call is in the queue before
         # the queue is flushed, as its timer would do.
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(240):
             while len(logger.log_queue) < 7:
                 await asyncio.sleep(0.02)
         await logger.flush_queue()

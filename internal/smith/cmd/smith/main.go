@@ -120,6 +120,7 @@ func parse(args []string, help io.Writer) (options, error) {
 	fs.TextVar(&c.Switches.RunsDuplicate, "runs-duplicate", smith.DuplicatePartial, "what a request loses with a duplicate in it: `partial|whole`")
 	fs.IntVar(&c.Switches.RunsMax, "runs-max", 0, "posts and patches a request may have, a `NUMBER`; 0: any")
 	fs.TextVar(&c.Switches.FeedbackOrder, "feedback-order", smith.FeedbackFree, "whether feedback may come before its run: `free|run_first`")
+	fs.TextVar(&c.Switches.ExtraUpdate, "extra-update", smith.ExtraMerge, "what an update's extra does with the run's: `merge|replace`")
 	fs.Int64Var(&c.MaxAttachmentBytes, "max-attachment", 0, "largest attachment in `BYTES`; 0: any")
 	fs.IntVar(&c.MaxTraceRuns, "max-trace-runs", 0, "runs that a trace may have, a `NUMBER`; 0: the service's own limit")
 	fs.TextVar(&c.Keep, "keep", smith.KeepSpans, "how much to remember: `spans|ids|counts`")

@@ -65,7 +65,7 @@ func TestItServesAtTheAddressItPrintsUntilStopped(t *testing.T) {
 func TestFlagsSetTheConfig(t *testing.T) {
 	o, err := parse(strings.Fields("--addr 127.0.0.1:1 --chaos 429=0.1 --seed 7 --discard --control --print --bare-path "+
 		"--zstd 415 --json lost --malformed lost --window 422 --project attribute "+
-		"--runs-zstd 415 --runs-window 400 --runs-duplicate whole --runs-max 5 --feedback-order run_first "+
+		"--runs-zstd 415 --runs-window 400 --runs-duplicate whole --runs-max 5 --feedback-order run_first --extra-update replace "+
 		"--max-attachment 9 --max-trace-runs 8 "+
 		"--key a="+tenant+" --key b="+tenant+",org,readonly,bearer --key c="), io.Discard)
 	if err != nil {
@@ -80,7 +80,7 @@ func TestFlagsSetTheConfig(t *testing.T) {
 			OTLPZstd: smith.Unsupported, OTLPJSON: smith.Lost, OTLPMalformed: smith.MalformedLost,
 			OTLPWindow: smith.Window422, OTLPProject: smith.AttributeFirst, OTLPBarePath: true,
 			RunsZstd: smith.Unsupported, RunsWindow: smith.Window400, RunsDuplicate: smith.DuplicateWhole, RunsMax: 5,
-			FeedbackOrder: smith.FeedbackRunFirst,
+			FeedbackOrder: smith.FeedbackRunFirst, ExtraUpdate: smith.ExtraReplace,
 		},
 	}}
 	diff := cmp.Diff(want, o, cmp.AllowUnexported(options{}), cmpopts.IgnoreFields(smith.Config{}, "Chaos", "Now"))
