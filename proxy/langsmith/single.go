@@ -159,7 +159,7 @@ func (in *intake) readCreate(text []byte) error {
 		}
 	}
 	if op.ID.IsZero() || !whole {
-		return in.call(text, op.ID, op.Trace)
+		return in.call(text, runs.Op{ID: op.ID, Trace: op.Trace, NoProject: op.NoProject})
 	}
 	in.learn(&run)
 	if err := in.chargeCopy(op.Body, text); err != nil {
@@ -183,7 +183,7 @@ func (in *intake) readUpdate(text []byte) error {
 	if op.Trace.IsZero() || where.DottedOrder == "" {
 		known, ok := in.h.known.Find(in.caller, id)
 		if !ok || (!op.Trace.IsZero() && op.Trace != known.Trace) {
-			return in.call(text, id, op.Trace)
+			return in.call(text, runs.Op{ID: id, Trace: op.Trace})
 		}
 		where = known
 	}
@@ -210,11 +210,11 @@ func (in *intake) readFeedback(text []byte) error {
 	if id, err := runs.ParseID(in.id); err == nil {
 		op.ID = id
 	}
-	return in.call(text, op.ID, op.Trace)
+	return in.call(text, runs.Op{ID: op.ID, Trace: op.Trace})
 }
 
-// call keeps the request as the call that it is.
-func (in *intake) call(text []byte, id, trace runs.ID) error {
+// call keeps the request as the call that it is; about says what it concerns.
+func (in *intake) call(text []byte, about runs.Op) error {
 	path := in.path
 	if in.r.URL.RawQuery != "" {
 		path += "?" + in.r.URL.RawQuery
@@ -227,5 +227,6 @@ func (in *intake) call(text []byte, id, trace runs.ID) error {
 	if in.r.Method == http.MethodPatch {
 		method = http.MethodPatch
 	}
-	return in.add(&runs.Op{Kind: runs.Call, ID: id, Trace: trace, Method: method, Path: path, ContentType: media, Body: text})
+	about.Kind, about.Method, about.Path, about.ContentType, about.Body = runs.Call, method, path, media, text
+	return in.add(&about)
 }
