@@ -272,6 +272,9 @@ func told(ops []runs.Op) []string {
 			text += fmt.Sprintf(" %s (%s) %s%s", op.Name, op.ContentType, op.Data, op.Blob)
 		case runs.Call:
 			text += fmt.Sprintf(" %s %s (%s) %s", op.Method, op.Path, op.ContentType, op.Body)
+			if op.NoProject {
+				text += " in weir's project"
+			}
 		case runs.Feedback:
 			text += " " + string(op.Body)
 		case runs.Create, runs.Update:
