@@ -61,7 +61,7 @@ func build(b *testing.B) string {
 func start(b *testing.B, prefix, name string, args ...string) (pid int, line string) {
 	b.Helper()
 	cmd := exec.Command(name, args...) //nolint:noctx // ended by the cleanup below, gently
-	cmd.Env = append(os.Environ(), "LANGSMITH_API_KEY=lsv2_pt_bench_0000000000")
+	cmd.Env = append(os.Environ(), "LANGSMITH_API_KEY="+benchKey)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		b.Fatal(err)
