@@ -352,6 +352,16 @@ func (f *Forwarder) tryLane(send context.Context, s *queue.LaneStats) (started b
 
 // lease leases for a send and starts it.
 func (f *Forwarder) lease(send context.Context, one *sending, s *queue.LaneStats, opts queue.LeaseOptions) (started bool, wait time.Duration) {
+	select {
+	case f.slots <- struct{}{}:
+	default:
+		return false, 0
+	}
+	defer func() {
+		if !started {
+			<-f.slots
+		}
+	}()
 	lease, err := f.q.Lease(opts)
 	if err != nil {
 		f.noteError(s.ID, err)
@@ -367,7 +377,6 @@ func (f *Forwarder) lease(send context.Context, one *sending, s *queue.LaneStats
 	s.LeasedFrames += len(lease.Frames)
 	s.PendingRawBytes -= rawBytes(lease)
 	f.begin(one.run)
-	f.slots <- struct{}{}
 	f.sends.Go(func() {
 		defer func() {
 			f.end(one.run)

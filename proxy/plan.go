@@ -72,6 +72,9 @@ func (p *planner) add(i int) {
 		return
 	}
 	if o.young {
+		if o.Kind == runs.Create || o.Kind == runs.Update {
+			delete(p.open, o.ID)
+		}
 		return
 	}
 	u := unit{op: o.Op, members: []int{i}, group: o.group}

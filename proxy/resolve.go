@@ -135,7 +135,7 @@ func (r *round) parts(u *unit) []unit {
 // parts go one by one, and one that is refused by itself is a duplicate: it is
 // kept, for it may hold what the one before did not.
 func (r *round) duplicate(units []unit, out *Outcome, p *patience) (some bool) {
-	if r.f.attempts.wasLost(r.s.lease.Lane, r.key(units)) || (len(units) == 1 && r.lost(&units[0])) {
+	if r.f.attempts.wasLost(r.s.lease.Lane, r.key(units)) || (len(units) == 1 && len(units[0].members) == 1 && r.lost(&units[0])) {
 		r.f.m.presumed.Add(float64(r.delivered(units)))
 		p.left = p.full
 		return true
@@ -144,7 +144,7 @@ func (r *round) duplicate(units []unit, out *Outcome, p *patience) (some bool) {
 		some = r.try(units[:len(units)/2], p)
 		return r.try(units[len(units)/2:], p) || some
 	}
-	if len(units[0].members) > 1 && !onlyAttachments(&units[0]) {
+	if len(units[0].members) > 1 && (!onlyAttachments(&units[0]) || r.lost(&units[0])) {
 		return r.takeApart(units[0], out, p)
 	}
 	r.f.m.duplicates.Add(float64(len(units[0].members)))

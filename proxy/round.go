@@ -120,7 +120,8 @@ func (r *round) read() (damaged []int) {
 		raw, err := plain(partOf(fr))
 		if err == nil {
 			r.raw[i] = raw
-			err = r.scan(i, known[i], now.Sub(fr.AcceptedAt) < r.f.window())
+			age := now.Sub(fr.AcceptedAt)
+			err = r.scan(i, known[i], age >= 0 && age < r.f.window())
 		}
 		if err != nil {
 			r.f.noteError(r.s.lease.Lane, fmt.Errorf("read a frame of run operations: %w", err))
@@ -170,7 +171,7 @@ func (r *round) sendAll(waves [][]batch) {
 			select {
 			case r.f.slots <- struct{}{}:
 				others.Go(func() {
-					defer func() { <-r.f.slots }()
+					defer func() { <-r.f.slots; r.f.poke() }()
 					r.try(b.units, newPatience(len(b.units)))
 				})
 			default: // no more at a time: in this goroutine

@@ -32,7 +32,13 @@ func (f *Forwarder) roundDue(s *queue.LaneStats, run *laneRun, probe bool) (wait
 	if f.cases.mayRelease(s.ID, healsWithLane) {
 		return max(f.releaseHealed(s.ID, run), time.Millisecond), false
 	}
-	if probe || f.draining.Load() {
+	if f.draining.Load() {
+		return 0, true
+	}
+	if paused > 0 {
+		return paused, false
+	}
+	if probe {
 		return 0, true
 	}
 	age := now.Sub(s.OldestAt)

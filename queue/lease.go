@@ -150,6 +150,8 @@ func (q *Queue) pickInOrderLocked(l *Lease, o LeaseOptions, rawBytes *int64, tri
 		t, s := st.live[bucket{o.Lane, Pending}], q.segs[st.id]
 		switch {
 		case t == nil || s == nil || (s.index == nil && tried[s.id]):
+		case s.shelving:
+			return nil // its frames are out of sight: nothing may overtake them
 		case s.index != nil:
 			loaded = append(loaded, s)
 		case unloaded == nil || t.oldestMS < unloadedMS:

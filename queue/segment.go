@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -26,6 +27,7 @@ const (
 
 // segment is one database of the queue with what this process knows of it.
 type segment struct {
+	shelving bool // mu: its frames are being copied
 	*segmentState // guarded by Queue.mu
 
 	dir   string
@@ -106,11 +108,11 @@ func (x *segmentIndex) makeReady(seq uint32) {
 	f := &x.frames[seq]
 	f.state = frameReady
 	list := x.ready[f.lane]
-	if n := len(list); n == 0 || list[n-1] < seq {
+	if n := len(list); n == 0 || x.before(list[n-1], seq) < 0 {
 		x.ready[f.lane] = append(list, seq)
 		return
 	}
-	at, found := slices.BinarySearch(list, seq)
+	at, found := slices.BinarySearchFunc(list, seq, x.before)
 	if !found {
 		x.ready[f.lane] = slices.Insert(list, at, seq)
 	}
@@ -119,7 +121,7 @@ func (x *segmentIndex) makeReady(seq uint32) {
 // dropReady takes a number out of its lane's ready list, wherever it stands.
 func (x *segmentIndex) dropReady(seq uint32) {
 	lane := x.frames[seq].lane
-	if at, found := slices.BinarySearch(x.ready[lane], seq); found {
+	if at, found := slices.BinarySearchFunc(x.ready[lane], seq, x.before); found {
 		x.ready[lane] = slices.Delete(x.ready[lane], at, at+1)
 	}
 }
@@ -418,4 +420,9 @@ func cleanlyClosed(dir string) (bool, error) {
 		return false, fmt.Errorf("list logs of %s: %w", dir, err)
 	}
 	return len(logs) == 0, nil
+}
+
+// before orders frames by when they were accepted, then by number.
+func (x *segmentIndex) before(a, b uint32) int {
+	return cmp.Or(cmp.Compare(x.frames[a].atMS, x.frames[b].atMS), cmp.Compare(a, b))
 }

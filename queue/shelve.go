@@ -102,6 +102,7 @@ func (q *Queue) leaseAll(s *segment) []leaseRef {
 		refs = append(refs, leaseRef{seg: s, seq: uint32(seq), info: *f})
 	}
 	clear(s.index.ready)
+	s.shelving = len(refs) > 0
 	return refs
 }
 
@@ -111,6 +112,7 @@ func (q *Queue) endShelving(refs []leaseRef) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for i := range refs {
+		refs[i].seg.shelving = false
 		x := refs[i].seg.index
 		if x == nil {
 			continue
