@@ -16,6 +16,7 @@ func (r *round) settle(damaged []int) error {
 	lane := lease.Lane
 	r.keepGivenUp()
 	settlements := r.settlements(damaged)
+	final := len(settlements) // the others come back as they are, and are remembered
 	if r.access() {
 		settlements = append(settlements, r.refuseAll(settlements)...)
 	}
@@ -23,6 +24,7 @@ func (r *round) settle(damaged []int) error {
 		// A settlement that finds no room settles nothing: leave what is to be
 		// kept for another round.
 		settlements = slices.DeleteFunc(settlements, func(s queue.Settlement) bool { return keeps(&s) })
+		final = len(settlements)
 		r.noRoom = queue.ErrKeptFull
 	}
 	kept := keptItems(lease, settlements)
@@ -41,7 +43,7 @@ func (r *round) settle(damaged []int) error {
 	case err != nil:
 		return fmt.Errorf("settle run operations: %w", err)
 	default:
-		for _, id := range ids {
+		for _, id := range ids[:final] {
 			f.attempts.forget(id)
 		}
 		r.convict(settled)

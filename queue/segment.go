@@ -27,8 +27,8 @@ const (
 
 // segment is one database of the queue with what this process knows of it.
 type segment struct {
-	shelving bool // mu: its frames are being copied
-	*segmentState // guarded by Queue.mu
+	shelving      bool // mu: its frames are being copied
+	*segmentState      // guarded by Queue.mu
 
 	dir   string
 	alloc func(path string, n int64) error // Config.preallocate

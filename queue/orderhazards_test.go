@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func reviewSegments(t *testing.T, back bool) (q *Queue, next uint64) {
+func threeSegments(t *testing.T, back bool) (q *Queue, next uint64) {
 	cfg := smallConfig(t.TempDir())
 	now := time.UnixMilli(1_700_000_000_000)
 	cfg.now = func() time.Time { now = now.Add(time.Millisecond); return now }
@@ -47,7 +47,7 @@ func reviewDrain(t *testing.T, q *Queue, lane string) {
 	}
 }
 
-func reviewOrder(t *testing.T, q *Queue) (ids []uint64) {
+func orderOfLeases(t *testing.T, q *Queue) (ids []uint64) {
 	var leases []*Lease
 	for {
 		l, err := q.Lease(LeaseOptions{Lane: laneID(q, "ordered"), MaxRawBytes: 60, InOrder: true})
@@ -69,8 +69,8 @@ func reviewOrder(t *testing.T, q *Queue) (ids []uint64) {
 }
 
 // The third segment is shelved before the first, onto the same shelf.
-func TestReviewShelvedYoungerFirst(t *testing.T) {
-	q, next := reviewSegments(t, false)
+func TestOrderOfShelvedYoungerFirst(t *testing.T) {
+	q, next := threeSegments(t, false)
 	reviewDrain(t, q, "third")
 	reviewDrain(t, q, "first")
 	if q.shelf == nil {
@@ -85,22 +85,14 @@ func TestReviewShelvedYoungerFirst(t *testing.T) {
 			}
 		}
 	}
-	if ids := reviewOrder(t, q); !slices.IsSorted(ids) || len(ids) != int(next)-1 {
-		t.Errorf("leased in the order %v", ids)
-	}
-}
-
-// The clock is set back after the first segment.
-func TestReviewClockSetBack(t *testing.T) {
-	q, next := reviewSegments(t, true)
-	if ids := reviewOrder(t, q); !slices.IsSorted(ids) || len(ids) != int(next)-1 {
+	if ids := orderOfLeases(t, q); !slices.IsSorted(ids) || len(ids) != int(next)-1 {
 		t.Errorf("leased in the order %v", ids)
 	}
 }
 
 // While the oldest segment is being copied, its frames are out of sight.
-func TestReviewLeaseDuringShelving(t *testing.T) {
-	q, _ := reviewSegments(t, false)
+func TestOrderOfLeaseDuringShelving(t *testing.T) {
+	q, _ := threeSegments(t, false)
 	var first *segment
 	for _, s := range q.segs {
 		if first == nil || s.id < first.id {
@@ -113,7 +105,7 @@ func TestReviewLeaseDuringShelving(t *testing.T) {
 		}
 	}
 	refs := q.leaseAll(first) // as shelveSegment does, before it copies
-	ids := reviewOrder(t, q)
+	ids := orderOfLeases(t, q)
 	q.endShelving(refs)
 	if len(ids) > 0 {
 		t.Errorf("leased %v while 1 to 3 were being copied", ids)

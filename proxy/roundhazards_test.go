@@ -47,9 +47,9 @@ func (u *vanishing) Send(ctx context.Context, r *Request) Outcome {
 
 func (u *vanishing) gone() int { u.mu.Lock(); defer u.mu.Unlock(); return u.lost }
 
-// F1: create arrived (answer lost), restart, [create, update] is lost on the
+// Create arrived (answer lost), restart, [create, update] is lost on the
 // way, then they are folded, 409, and the update counts as delivered.
-func TestReviewUpdatePresumedDelivered(t *testing.T) {
+func TestRoundUpdatePresumedDelivered(t *testing.T) {
 	r := newRunsRig(t, nil)
 	r.smith.set("lost")
 	r.f.Start(t.Context())
@@ -81,13 +81,13 @@ type fakeNow struct {
 
 func (c *fakeNow) get() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.now }
 
-// F2: the clock is set back by an hour, no coalescing.
-func TestReviewClockSetBack(t *testing.T) {
+// The clock is set back by an hour, no coalescing.
+func TestRoundClockSetBack(t *testing.T) {
 	c := &fakeNow{now: time.Now().Add(-time.Hour)}
 	r := newRunsRig(t, func(cfg *ForwardConfig) { cfg.Now = c.get })
 	r.take(createOf(1, "")) // the queue's clock is an hour ahead of the forwarder's
 	r.f.Start(t.Context())
-	time.Sleep(300 * time.Millisecond)
+	<-time.After(300 * time.Millisecond)
 	r.f.mu.Lock()
 	n := r.f.leases
 	r.f.mu.Unlock()
@@ -96,14 +96,14 @@ func TestReviewClockSetBack(t *testing.T) {
 	}
 }
 
-// F3: a wait has run out, all that is pending is young.
-func TestReviewProbeOfYoungSpins(t *testing.T) {
+// A wait has run out, all that is pending is young.
+func TestRoundProbeOfYoungSpins(t *testing.T) {
 	r := newRunsRig(t, func(cfg *ForwardConfig) { cfg.Coalesce = time.Hour })
 	r.f.waits.failed(upstreamWait, &Outcome{Kind: Retry, Scope: ScopeUpstream, Reason: "http_503"}, time.Now())
 	r.f.waits.wake()
 	r.take(createOf(1, ""))
 	r.f.Start(t.Context())
-	time.Sleep(300 * time.Millisecond)
+	<-time.After(300 * time.Millisecond)
 	r.f.mu.Lock()
 	n := r.f.leases
 	r.f.mu.Unlock()
@@ -112,12 +112,12 @@ func TestReviewProbeOfYoungSpins(t *testing.T) {
 	}
 }
 
-// F5: a young update that cannot be folded is overtaken by a later one.
-func TestReviewYoungUpdateOvertaken(t *testing.T) {
+// A young update that cannot be folded is overtaken by a later one.
+func TestRoundYoungUpdateOvertaken(t *testing.T) {
 	c := createOf(1, "")
-	c.Fields[runsExtra] = []byte(`{"a":1}`)
+	c.Fields[runs.Extra] = []byte(`{"a":1}`)
 	u1 := updateOf(1, "")
-	u1.Fields[runsExtra] = []byte(`{"b":1}`)
+	u1.Fields[runs.Extra] = []byte(`{"b":1}`)
 	u2 := updateOf(1, "")
 	ops := []roundOp{{Op: c, frame: 0}, {Op: u1, frame: 1, young: true}, {Op: u2, frame: 2, young: true}}
 	for _, w := range plan(ops, planLimits{maxOps: 100, maxBytes: 1 << 20}) {
@@ -131,9 +131,9 @@ func TestReviewYoungUpdateOvertaken(t *testing.T) {
 	}
 }
 
-// F6: an operation whose answer was lost, then refused for access: after the
+// An operation whose answer was lost, then refused for access: after the
 // release it counts as never attempted and is folded.
-func TestReviewAttemptForgottenOnRelease(t *testing.T) {
+func TestRoundAttemptForgottenOnRelease(t *testing.T) {
 	r := newRunsRig(t, nil)
 	r.smith.set("lost")
 	r.f.Start(t.Context())
@@ -151,8 +151,8 @@ func TestReviewAttemptForgottenOnRelease(t *testing.T) {
 	}
 }
 
-// F7: after the restart a run whose attachment has not gone counts as whole.
-func TestReviewAttachmentPresumed(t *testing.T) {
+// After the restart a run whose attachment has not gone counts as whole.
+func TestRoundAttachmentPresumed(t *testing.T) {
 	r := newRunsRig(t, nil)
 	c := createOf(1, "")
 	a := attachmentOf(1)
@@ -176,8 +176,8 @@ func TestReviewAttachmentPresumed(t *testing.T) {
 	}
 }
 
-// F4: Close while the dispatcher waits for a slot that a round's batch took.
-func TestReviewDispatcherStuckOnSlot(t *testing.T) {
+// Close while the dispatcher waits for a slot that a round's batch took.
+func TestRoundDispatcherStuckOnSlot(t *testing.T) {
 	// Two slots: a round of two batches takes both; the dispatcher is not woken
 	// when the parallel batch gives its slot back.
 	r := newRunsRig(t, func(c *ForwardConfig) { c.Concurrency = 2 })
@@ -192,16 +192,16 @@ func TestReviewDispatcherStuckOnSlot(t *testing.T) {
 	r.f.Start(t.Context())
 	deadline := time.Now().Add(5 * time.Second)
 	for up.calls() < 2 && time.Now().Before(deadline) {
-		time.Sleep(time.Millisecond)
+		<-time.After(time.Millisecond)
 	}
 	other := createOf(900, "")
 	e := &Export{Protocol: ProtocolRuns, Items: 1, Caller: Caller{Project: "other"}, Payload: runs.Append(nil, &other), TraceIDs: []TraceID{TraceID(other.Trace)}}
 	if _, err := r.a.Accept(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(100 * time.Millisecond) // the dispatcher has seen it, and no slot
+	<-time.After(100 * time.Millisecond) // the dispatcher has seen it, and no slot
 	close(up.first)
-	time.Sleep(2 * time.Second)
+	<-time.After(2 * time.Second)
 	if up.calls() < 3 {
 		t.Errorf("another lane did not get the free slot in 2 s: %d calls, %d slots in use", up.calls(), len(r.f.slots))
 	}
@@ -233,10 +233,10 @@ func (u *partHang) Send(ctx context.Context, r *Request) Outcome {
 	return u.smithlike.Send(ctx, r)
 }
 
-// F8: the dispatcher has leased and waits for a slot: Close does not heed its
+// The dispatcher has leased and waits for a slot: Close does not heed its
 // context. Slots are filled by hand, as a round's batches would between the
 // look at len(slots) and the send to it.
-func TestReviewCloseIgnoresItsContext(t *testing.T) {
+func TestRoundCloseIgnoresItsContext(t *testing.T) {
 	r := newRunsRig(t, func(c *ForwardConfig) { c.Concurrency = 1 })
 	r.take(createOf(1, ""))
 	r.f.slots <- struct{}{}
@@ -254,4 +254,8 @@ func TestReviewCloseIgnoresItsContext(t *testing.T) {
 		<-done
 	}
 	r.f.sends.Wait()
+}
+
+func attachmentOf(n int) runs.Op {
+	return runs.Op{Kind: runs.Attachment, ID: numbered(n), Trace: numbered(n), Name: "a", ContentType: "image/png", Data: []byte("x")}
 }
