@@ -1,0 +1,60 @@
+package quota
+
+import "time"
+
+// clock decides which month it is. A month turns when weir's own clock and the
+// upstream's Date agree that it has: a clock that runs ahead must not open a
+// new month's limit before LangSmith does, and one that is set back must not
+// count anything twice.
+type clock struct {
+	month Month // the latest that was agreed on; never goes back
+
+	// server is the upstream's clock when it was last seen, and at the moment
+	// of weir's own clock; the difference between two readings of the latter is
+	// monotonic where Go's is.
+	server, at time.Time
+	// undated: the upstream answers, and names no date.
+	undated bool
+}
+
+// observe notes an answer with its Date, zero if it named none.
+func (c *clock) observe(date, at time.Time) {
+	if date.IsZero() {
+		c.undated = c.server.IsZero()
+		return
+	}
+	c.server, c.at, c.undated = date, at, false
+}
+
+// serverTime is what the upstream's clock should show; zero if it is not known.
+func (c *clock) serverTime(now time.Time) time.Time {
+	if c.server.IsZero() {
+		return time.Time{}
+	}
+	return c.server.Add(max(now.Sub(c.at), 0))
+}
+
+// due reports whether a month is due, by both clocks; confirmed is false where
+// weir's own clock has reached a new month and the upstream's is not known.
+func (c *clock) due(now time.Time) (month Month, confirmed bool) {
+	own := MonthOf(now)
+	if own <= c.month {
+		return c.month, true
+	}
+	if server := c.serverTime(now); !server.IsZero() {
+		return max(c.month, min(own, MonthOf(server))), true
+	}
+	if c.undated {
+		return own, true
+	}
+	return c.month, false
+}
+
+// arrival is the month in which the upstream counts what it takes now: its own,
+// where that is known.
+func (c *clock) arrival(now time.Time) Month {
+	if server := c.serverTime(now); !server.IsZero() {
+		return max(c.month, min(MonthOf(server), c.month+1))
+	}
+	return c.month
+}

@@ -1,0 +1,146 @@
+package quota
+
+import "time"
+
+// LangSmith's own account of an account, by its usage reads (LangSmith API
+// reference: workspaces/current/usage_limits).
+type UsageLimits struct {
+	Rejecting bool
+	Type      string // events_ingested_per_hour, total_unique_traces, ...
+	Limit     *int64 // of the tenant; nil if it names none
+}
+
+// kindOf maps LangSmith's names of limits to kinds (LangSmith's generated
+// clients: usage_limit_type).
+func kindOf(usageLimitType string) Kind {
+	switch usageLimitType {
+	case "total_unique_traces":
+		return KindMonth
+	case "events_ingested_per_hour":
+		return KindHour
+	case "payload_size":
+		return KindBytes
+	case "events_ingested_per_minute":
+		return KindMinute
+	case "user_defined_monthly_traces", "user_defined_monthly_longlived_traces", "user_defined_unknown":
+		return KindUser
+	default:
+		return KindOther
+	}
+}
+
+// Refused notes that the upstream refused data of the account for a limit, and
+// returns when that should end by itself.
+func (g *Guard) Refused(account string, k Kind) (until time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.refused(account, k)
+}
+
+func (g *Guard) refused(account string, k Kind) time.Time {
+	s := g.scope(account)
+	own, up := g.cfg.Now(), g.upstreamTime()
+	local := own.Sub(up) // between the clocks
+	switch {
+	case k.monthly():
+		since := own
+		if s.Refused != nil {
+			since = s.Refused.Since
+		} else {
+			g.say(account, Event{Kind: EventRefused, Refused: k})
+		}
+		s.Refused = &Refusal{Kind: k, Since: since, Until: g.clock.month.End().Add(local)}
+		_ = g.save(account, s) // without it, LangSmith says so again after a restart
+		return s.Refused.Until
+	case k == KindMinute:
+		return own.Add(time.Minute)
+	default:
+		return hourEnd(hourOf(up)).Add(local)
+	}
+}
+
+// Refusing is LangSmith's refusal of the account's new traces; ok is false if
+// there is none.
+func (g *Guard) Refusing(account string) (r Refusal, ok bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if s := g.scope(account); s.Refused != nil {
+		return *s.Refused, true
+	}
+	return Refusal{}, false
+}
+
+// Reported notes what LangSmith says of the account's limits. kind is that of
+// the limit that it enforces, empty if none; until is when that should end.
+func (g *Guard) Reported(account string, u UsageLimits) (kind Kind, until time.Time, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.scope(account)
+	k := kindOf(u.Type)
+	if k.monthly() || u.Limit == nil {
+		if !sameLimit(s.Smith, u.Limit) {
+			s.Smith, s.dirty = u.Limit, true
+		}
+	}
+	if u.Rejecting {
+		return k, g.refused(account, k), nil
+	}
+	if s.Refused == nil {
+		return "", time.Time{}, nil
+	}
+	return "", time.Time{}, g.cleared(account, s)
+}
+
+func sameLimit(a, b *int64) bool {
+	return a == b || a != nil && b != nil && *a == *b
+}
+
+// cleared ends a refusal. g.mu is held.
+func (g *Guard) cleared(account string, s *scope) error {
+	s.Refused = nil
+	g.say(account, Event{Kind: EventCleared})
+	if err := g.order(account, s, Order{Most: -1, Reason: ReasonCleared}); err != nil {
+		return err
+	}
+	return g.save(account, s)
+}
+
+// tookNew notes that LangSmith took a new trace although it was said to refuse.
+func (g *Guard) tookNew(account string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if s := g.scope(account); s.Refused != nil {
+		_ = g.cleared(account, s) // only orders can fail, and the next success repeats it
+	}
+}
+
+// Trial lets one more trace go while LangSmith refuses, to see whether it still
+// does. For where LangSmith cannot be asked.
+func (g *Guard) Trial(account string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.scope(account)
+	if s.Refused == nil {
+		return nil
+	}
+	s.Refused.Trial = 1
+	return g.order(account, s, Order{Most: 1, Reason: ReasonTrial})
+}
+
+// Taken notes how many traces of the month LangSmith says it has taken, from
+// all senders. It lags (LangSmith docs: pricing FAQ), so it only ever raises
+// what others are known to have sent.
+func (g *Guard) Taken(account string, month Month, traces int64) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if month != g.clock.month {
+		return nil
+	}
+	s := g.scope(account)
+	t := g.ledger.Totals(account)
+	if others := traces - t.Counted - t.Next; others > s.Others {
+		s.Others = others
+		return g.save(account, s)
+	}
+	return nil
+}

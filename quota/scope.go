@@ -1,0 +1,123 @@
+package quota
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// scope is what a guard knows of an account besides its ledger. It is kept as a
+// note of the ledger.
+type scope struct {
+	Upstream    string `json:"upstream,omitempty"`    // of the account
+	Provisional bool   `json:"provisional,omitempty"` // its tenant is not known
+
+	Month Month `json:"month"` // what the fields of the month are about
+
+	// Override is a limit set by hand in place of the configured one.
+	Override *int64 `json:"override,omitempty"`
+	// Others is what to add to the ledger's count this month: what others sent,
+	// as LangSmith reported it or a person set it.
+	Others int64 `json:"others,omitempty"`
+	// Refused is set while LangSmith refuses new traces.
+	Refused *Refusal `json:"refused,omitempty"`
+	// Smith is the monthly limit that LangSmith itself named; nil: none.
+	Smith *int64 `json:"smith,omitempty"`
+	// Told is the highest threshold that was said this month, in percent.
+	Told int `json:"told,omitempty"`
+	// Day is where PolicyPace stands.
+	Day paceDay `json:"day"`
+	// Window is the hour's count.
+	Window window `json:"window"`
+	// Orders are the releases to be done.
+	Orders []Order `json:"orders,omitempty"`
+
+	warned time.Time // when callers were last told that the limit is reached
+	reply  string    // said in the next reply
+	saved  time.Time
+	dirty  bool
+}
+
+// Refusal is LangSmith's refusal of new traces.
+type Refusal struct {
+	Kind  Kind      `json:"kind"`
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"` // when it should end by itself
+	// Trial: how many traces beyond those counted may be sent to see whether it
+	// is over, where LangSmith cannot be asked.
+	Trial int64 `json:"trial,omitempty"`
+}
+
+// Kind says which limit LangSmith says was reached.
+type Kind string
+
+// The kinds of limit, as weir's reasons name them.
+const (
+	KindMonth  Kind = "quota_month"
+	KindUser   Kind = "quota_user"   // a monthly limit that the organization set
+	KindHour   Kind = "quota_hour"   // events in an hour
+	KindBytes  Kind = "quota_bytes"  // bytes in an hour
+	KindMinute Kind = "quota_minute" // events in a minute
+	KindOther  Kind = "quota"        // a limit that was not named
+)
+
+// monthly reports whether the limit is one of the month.
+func (k Kind) monthly() bool { return k == KindMonth || k == KindUser }
+
+// hourly reports whether the limit is one of the hour. One that was not named
+// is taken for that first.
+func (k Kind) hourly() bool { return k == KindHour || k == KindBytes || k == KindOther }
+
+// paceDay is the share of the month that PolicyPace gives to one day.
+type paceDay struct {
+	Day  Day   `json:"day"`
+	Most int64 `json:"most"` // used at most by the end of the day
+}
+
+const scopeNotes = "scope/"
+
+func (s *scope) encode() []byte {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic("quota: marshal a scope: " + err.Error()) // numbers, strings and times: cannot fail
+	}
+	return b
+}
+
+// scope finds or begins what is known of an account. g.mu is held.
+func (g *Guard) scope(account string) *scope {
+	if s := g.scopes[account]; s != nil {
+		g.turnScope(s)
+		return s
+	}
+	s := &scope{Month: g.clock.month}
+	if b := g.ledger.Note(scopeNotes + account); b != nil {
+		if json.Unmarshal(b, s) != nil {
+			*s = scope{Month: g.clock.month} // of a later version
+		}
+	}
+	g.scopes[account] = s
+	g.turnScope(s)
+	return s
+}
+
+// turnScope forgets what was of an earlier month.
+func (g *Guard) turnScope(s *scope) {
+	if s.Month >= g.clock.month {
+		return
+	}
+	s.Month, s.Others, s.Told, s.reply = g.clock.month, 0, 0, ""
+	if s.Refused != nil && s.Refused.Kind.monthly() {
+		s.Refused = nil
+	}
+	s.dirty = true
+}
+
+// save writes a scope that has changed. g.mu is held.
+func (g *Guard) save(account string, s *scope) error {
+	s.dirty, s.saved = false, g.cfg.Now()
+	if err := g.ledger.SetNote(scopeNotes+account, s.encode()); err != nil {
+		return fmt.Errorf("keep what is known of account %s: %w", account, err)
+	}
+	return nil
+}
