@@ -23,11 +23,12 @@ var _ interface {
 type Acceptor struct {
 	q     *queue.Queue
 	vault *Vault
+	gate  gate
 
 	stopped atomic.Pointer[PressureError] // set: nothing is taken
 
 	mu    sync.RWMutex // guards lanes
-	lanes map[laneChoice]string
+	lanes map[laneChoice]decidedLane
 }
 
 // laneChoice is what decides a lane.
@@ -35,6 +36,12 @@ type laneChoice struct {
 	protocol     Protocol
 	caller       Caller
 	namesProject bool
+}
+
+// decidedLane is a lane with its stored form.
+type decidedLane struct {
+	lane       Lane
+	descriptor string
 }
 
 // maxCachedLanes bounds the cache of decided lanes; callers choose its keys.
@@ -50,9 +57,10 @@ const (
 	retryAfterDrain = 2 * time.Second
 )
 
-// NewAcceptor returns a Sink that keeps exports in q and callers' keys in v.
-func NewAcceptor(q *queue.Queue, v *Vault) *Acceptor {
-	return &Acceptor{q: q, vault: v, lanes: map[laneChoice]string{}}
+// NewAcceptor returns a Sink that keeps exports in q and callers' keys in v, as
+// far as limits lets it.
+func NewAcceptor(q *queue.Queue, v *Vault, limits *Quota) *Acceptor {
+	return &Acceptor{q: q, vault: v, gate: gate{Quota: limits}, lanes: map[laneChoice]decidedLane{}}
 }
 
 // Accept implements Sink.
@@ -64,15 +72,33 @@ func (a *Acceptor) Accept(ctx context.Context, e *Export) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, pressure(err)
 	}
-	blobs := make([]queue.Blob, len(e.Blobs))
-	for i, b := range e.Blobs {
-		blobs[i] = queue.Blob(b)
+	own := &queue.Export{Lane: lane.descriptor, Payload: e.Payload, Items: e.Items, Traces: e.TraceIDs}
+	for _, b := range e.Blobs {
+		own.Blobs = append(own.Blobs, queue.Blob(b))
 	}
-	err = a.q.Append(ctx, &queue.Export{Lane: lane, Payload: e.Payload, Items: e.Items, Traces: e.TraceIDs, Blobs: blobs})
+	admitted, err := a.gate.admit(lane.lane, own, e)
 	if err != nil {
 		return Receipt{}, pressure(err)
 	}
-	return Receipt{}, nil
+	if err = a.q.Append(ctx, admitted.exports...); err != nil {
+		a.refused(ctx, admitted, err)
+		return Receipt{}, pressure(err)
+	}
+	for _, b := range admitted.discarded {
+		a.q.RemoveBlob(queue.Blob(b))
+	}
+	return Receipt{Warning: admitted.warning}, nil
+}
+
+// refused sees to an export that the queue did not take.
+func (a *Acceptor) refused(ctx context.Context, e *entry, err error) {
+	var full *queue.FullError
+	if errors.As(err, &full) && full.Reason == "held_full" {
+		a.gate.press()
+	}
+	if ctx.Err() == nil { // else it may have been kept all the same
+		a.gate.undo(e)
+	}
 }
 
 // Spool implements Spooler.
@@ -129,29 +155,30 @@ func (a *Acceptor) Stopped() string {
 
 // lane decides the export's lane, making the caller's key durable first, so
 // that no frame can outlive the key it needs.
-func (a *Acceptor) lane(e *Export) (string, error) {
+func (a *Acceptor) lane(e *Export) (decidedLane, error) {
 	choice := laneChoice{e.Protocol, e.Caller, e.NamesProject}
 	a.mu.RLock()
-	descriptor, ok := a.lanes[choice]
+	decided, ok := a.lanes[choice]
 	a.mu.RUnlock()
 	if ok {
-		return descriptor, nil
+		return decided, nil
 	}
 	var fingerprint string
 	if key := e.Caller.APIKey; key != "" {
 		var err error
 		if fingerprint, err = a.vault.Keep(key); err != nil {
-			return "", err
+			return decidedLane{}, err
 		}
 	}
-	descriptor = laneOf(e, fingerprint).descriptor()
+	lane := laneOf(e, fingerprint)
+	decided = decidedLane{lane, lane.descriptor()}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.lanes) >= maxCachedLanes {
 		clear(a.lanes)
 	}
-	a.lanes[choice] = descriptor
-	return descriptor, nil
+	a.lanes[choice] = decided
+	return decided, nil
 }
 
 // pressure turns the queue's refusals into the sink's.

@@ -64,7 +64,7 @@ func (b *bisection) stopped() bool { return b.trouble != nil || b.gaveUp || b.no
 // frame sends one frame, cutting it as far as it is refused.
 func (b *bisection) frame(i int, fr *queue.Frame) queue.Settlement {
 	if len(b.s.lease.Frames) > 1 {
-		if out := b.try(partOf(fr), fr.Items); out == nil {
+		if out := b.try(partOf(fr), fr.Items, fr.Traces); out == nil {
 			return queue.Settlement{}
 		} else if out.Kind == Delivered {
 			return queue.Settlement{Frame: i, Result: queue.ResultDelivered}
@@ -141,7 +141,7 @@ func (b *bisection) cut(raw []byte, from, to int, v *cutVerdict) error {
 		if err != nil {
 			return err
 		}
-		out := b.try(Part{Payload: piece.Payload, RawBytes: len(piece.Payload)}, piece.Items)
+		out := b.try(Part{Payload: piece.Payload, RawBytes: len(piece.Payload)}, piece.Items, piece.Traces)
 		switch {
 		case out == nil:
 			v.pending = append(v.pending, half)
@@ -158,11 +158,24 @@ func (b *bisection) cut(raw []byte, from, to int, v *cutVerdict) error {
 
 // try sends part of the request. It returns nil when the search has to stop
 // without an answer about this part.
-func (b *bisection) try(p Part, items int) *Outcome {
+func (b *bisection) try(p Part, items int, traces []TraceID) *Outcome {
 	r := *b.req
 	r.Parts, r.Items = []Part{p}, items
+	one := sentRequest{events: int64(items), bytes: int64(p.RawBytes), traces: traces}
+	if full, ok := b.f.take(b.s.lane, one.events, one.bytes); !ok {
+		b.trouble = &full
+		return nil
+	}
 	out := b.f.up.Send(b.ctx, &r)
 	b.f.m.count(&out, items)
+	err := b.f.sent(b.s.lane, &one, &out)
+	if err == nil && out.Kind == Delivered {
+		err = b.f.delivered(b.s.lane, traces)
+	}
+	if err != nil { // it is sent again, rather than not counted
+		b.trouble = &Outcome{Kind: Retry, Reason: "not_settled", Scope: ScopeLane, Exchange: Exchange{Error: err.Error()}}
+		return nil
+	}
 	switch {
 	case out.Kind == Delivered:
 		b.delivered += items

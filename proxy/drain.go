@@ -52,7 +52,8 @@ func (f *Forwarder) onlyRefusedLeft(s *Status) bool {
 	for i := range s.Lanes {
 		l := &s.Lanes[i]
 		unreadable := l.Lane.Protocol == 0 // its descriptor was damaged: nothing can be sent
-		if l.PendingItems > 0 && !unreadable && (l.State != LaneParked || l.LeasedFrames > 0 || !l.NextAttempt.After(now)) {
+		stuck := l.State == LaneParked || quotaReasons[l.Reason].Monthly()
+		if l.PendingItems > 0 && !unreadable && (!stuck || l.LeasedFrames > 0 || !l.NextAttempt.After(now)) {
 			return false
 		}
 	}

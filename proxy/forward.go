@@ -29,8 +29,12 @@ type ForwardConfig struct {
 	// create, so that both leave as one operation. 0: they do not wait, and are
 	// one only if both are there. At most an hour.
 	Coalesce time.Duration
-	// Dividers cut payloads, by protocol; needed to isolate what is refused.
-	Dividers map[Protocol]Divider
+	// Quota keeps what is sent within LangSmith's limits.
+	Quota *Quota
+	// Asker asks LangSmith what it says of them; nil: nobody asks.
+	Asker Asker
+	// HoldMaxAge is how long data is held before it is dropped. Default 40 days.
+	HoldMaxAge time.Duration
 
 	Logger *slog.Logger
 	Now    func() time.Time // default time.Now
@@ -45,6 +49,9 @@ func (c *ForwardConfig) setDefaults() {
 	}
 	if c.Concurrency <= 0 {
 		c.Concurrency = 8
+	}
+	if c.HoldMaxAge <= 0 {
+		c.HoldMaxAge = defaultHoldMaxAge
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -72,6 +79,8 @@ const (
 // Forwarder sends what is pending. One goroutine, the dispatcher, leases from
 // the queue and starts a bounded number of sends; Close joins them all.
 type Forwarder struct {
+	*Quota
+
 	cfg   ForwardConfig
 	q     *queue.Queue
 	up    Upstream
@@ -84,7 +93,6 @@ type Forwarder struct {
 	guilty   *guiltyRuns
 	plain    *semaphore.Weighted // bytes of run operations held decompressed
 
-	dest     atomic.Pointer[Destination]
 	draining atomic.Bool
 
 	slots chan struct{} // one token per send under way
@@ -94,6 +102,9 @@ type Forwarder struct {
 	sends sync.WaitGroup
 	loop  chan struct{} // closed when the dispatcher has ended
 
+	watchWake chan struct{}  // cap 1: LangSmith should be asked
+	minders   sync.WaitGroup // the goroutines beside the dispatcher
+
 	// keptFull is set while quarantine is known to have no room.
 	keptFull atomic.Bool
 
@@ -102,6 +113,7 @@ type Forwarder struct {
 	// lastDelivered is when a request last came through.
 	lastDelivered time.Time
 	leases        uint64 // so far, of all lanes
+	holdError     string // the last one logged
 }
 
 // laneRun is what this process knows of a lane's sending.
@@ -126,9 +138,10 @@ type laneRun struct {
 }
 
 // NewForwarder returns a forwarder that has not started.
-func NewForwarder(q *queue.Queue, up Upstream, v *Vault, dest Destination, cfg ForwardConfig) *Forwarder {
+func NewForwarder(q *queue.Queue, up Upstream, v *Vault, cfg ForwardConfig) *Forwarder {
 	cfg.setDefaults()
 	f := &Forwarder{
+		Quota: cfg.Quota, watchWake: make(chan struct{}, 1),
 		cfg: cfg, q: q, up: up, vault: v, waits: newWaits(q, cfg.Now), cases: newCaseBook(q),
 		m:     newForwardMetrics(),
 		slots: make(chan struct{}, cfg.Concurrency), freed: make(chan struct{}, 1),
@@ -136,7 +149,6 @@ func NewForwarder(q *queue.Queue, up Upstream, v *Vault, dest Destination, cfg F
 		attempts: newAttempts(q), plain: semaphore.NewWeighted(maxPlainBytes),
 	}
 	f.guilty = newGuiltyRuns(q, f.cases)
-	f.dest.Store(&dest)
 	return f
 }
 
@@ -150,6 +162,10 @@ func (f *Forwarder) Start(ctx context.Context) {
 		defer close(f.loop)
 		f.dispatch(run, send)
 	}()
+	f.minders.Go(func() { (&holder{f: f}).run(run) })
+	if f.cfg.Asker != nil {
+		f.minders.Go(func() { (&watch{f: f, asker: f.cfg.Asker, next: map[string]*schedule{}}).run(run) })
+	}
 }
 
 // Close stops starting sends, lets those under way finish until ctx is done,
@@ -158,6 +174,7 @@ func (f *Forwarder) Start(ctx context.Context) {
 func (f *Forwarder) Close(ctx context.Context) (interrupted int) {
 	f.stop()
 	<-f.loop
+	f.minders.Wait()
 	done := make(chan struct{})
 	go func() {
 		f.sends.Wait()
@@ -177,7 +194,8 @@ func (f *Forwarder) Close(ctx context.Context) (interrupted int) {
 // SetDestination replaces weir's own key, workspace and project. What waits
 // for them is tried at once.
 func (f *Forwarder) SetDestination(d Destination) {
-	f.dest.Store(&d)
+	f.setDestination(&d)
+	f.pokeWatch()
 	f.Wake()
 }
 
@@ -193,6 +211,13 @@ func (f *Forwarder) Wake() {
 	f.mu.Unlock()
 	f.waits.wake()
 	f.poke()
+}
+
+func (f *Forwarder) pokeWatch() {
+	select {
+	case f.watchWake <- struct{}{}:
+	default:
+	}
 }
 
 func (f *Forwarder) poke() {
@@ -317,7 +342,7 @@ func (f *Forwarder) tryLane(send context.Context, s *queue.LaneStats) (started b
 	if s.PendingFrames == 0 && !f.cases.mayRelease(s.ID, healsWithLane) {
 		return false, later
 	}
-	keys := []waitKey{upstreamWait, credentialWait(lane), laneWait(s.ID)}
+	keys := f.waitKeys(lane, s.ID)
 	ok, probe, until := f.waits.due(keys)
 	if !ok {
 		return false, untilOr(until, f.cfg.Now())
@@ -411,6 +436,8 @@ type sending struct {
 	probe bool
 	turn  int // of the lane
 	began time.Time
+
+	traces []TraceID // of the lease, distinct
 }
 
 // send sends a lease and settles it by the outcome.
@@ -428,16 +455,13 @@ func (f *Forwarder) send(ctx context.Context, s *sending) {
 		return
 	}
 	lane := s.lease.Lane
-	if s.lane.Protocol == ProtocolRuns {
+	claimed, err := f.claim(s)
+	switch {
+	case !claimed:
+	case s.lane.Protocol == ProtocolRuns:
 		err = f.sendRound(ctx, s, req)
-	} else {
-		for i := range s.lease.Frames {
-			req.Parts = append(req.Parts, partOf(&s.lease.Frames[i]))
-			req.Items += s.lease.Frames[i].Items
-		}
-		out := f.up.Send(ctx, req)
-		f.m.count(&out, req.Items)
-		err = f.settle(ctx, s, req, &out)
+	default:
+		err = f.sendSpans(ctx, s, req)
 	}
 	if err != nil {
 		f.noteError(lane, err)
@@ -446,6 +470,28 @@ func (f *Forwarder) send(ctx context.Context, s *sending) {
 			Kind: Retry, Reason: "not_settled", Scope: ScopeLane, Exchange: Exchange{Error: err.Error()},
 		}, s.began)
 	}
+}
+
+// sendSpans sends a lease of spans as one request and settles it.
+func (f *Forwarder) sendSpans(ctx context.Context, s *sending, req *Request) error {
+	one := sentRequest{traces: s.traces}
+	for i := range s.lease.Frames {
+		fr := &s.lease.Frames[i]
+		req.Parts = append(req.Parts, partOf(fr))
+		req.Items += fr.Items
+		one.bytes += int64(fr.RawBytes)
+	}
+	one.events = int64(req.Items)
+	if full, ok := f.take(s.lane, one.events, one.bytes); !ok {
+		return f.settle(ctx, s, req, &full)
+	}
+	out := f.up.Send(ctx, req)
+	f.m.count(&out, req.Items)
+	if err := f.sent(s.lane, &one, &out); err != nil {
+		s.lease.Return()
+		return err
+	}
+	return f.settle(ctx, s, req, &out)
 }
 
 // request is an empty request of the lane, with its credentials resolved.

@@ -44,7 +44,7 @@ func (k OutcomeKind) String() string {
 // not each rediscover one outage.
 type Scope uint8
 
-// The scopes of a wait, widest first.
+// The scopes of a wait.
 const (
 	// ScopeUpstream: the network or the service itself (5xx, refused, DNS).
 	ScopeUpstream Scope = iota + 1
@@ -52,6 +52,8 @@ const (
 	ScopeCredential
 	// ScopeLane: this lane only.
 	ScopeLane
+	// ScopeAccount: a tenant's limit (429 for a quota).
+	ScopeAccount
 )
 
 // String returns the scope's name as used in status.
@@ -63,6 +65,8 @@ func (s Scope) String() string {
 		return "credential"
 	case ScopeLane:
 		return "lane"
+	case ScopeAccount:
+		return "account"
 	default:
 		return "unknown"
 	}

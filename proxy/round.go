@@ -228,10 +228,32 @@ func (r *round) post(units []unit) *Outcome {
 		}
 		req.Items += len(u.members)
 	}
+	one := sentOf(units)
+	if full, ok := r.f.take(r.s.lane, one.events, one.bytes); !ok {
+		return &full
+	}
 	out := r.f.up.Send(r.ctx, &req)
 	r.f.m.count(&out, req.Items)
 	r.attempted(units, &out)
+	if err := r.f.sent(r.s.lane, one, &out); err != nil {
+		return &Outcome{Kind: Retry, Reason: "not_settled", Scope: ScopeLane, Exchange: Exchange{Error: err.Error()}}
+	}
 	return &out
+}
+
+// sentOf is what a request with units counts for: a create and an update are an
+// event each (LangSmith docs: usage and billing).
+func sentOf(units []unit) *sentRequest {
+	one := &sentRequest{events: int64(len(units))}
+	seen := map[TraceID]bool{}
+	for i := range units {
+		one.bytes += units[i].op.Size()
+		if id := TraceID(units[i].op.Trace); !units[i].op.Trace.IsZero() && !seen[id] {
+			seen[id] = true
+			one.traces = append(one.traces, id)
+		}
+	}
+	return one
 }
 
 // attempted notes that a request with units was begun, and how it ended.

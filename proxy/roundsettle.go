@@ -14,6 +14,10 @@ import (
 func (r *round) settle(damaged []int) error {
 	f, lease := r.f, r.s.lease
 	lane := lease.Lane
+	if err := f.delivered(r.s.lane, r.deliveredTraces()); err != nil {
+		lease.Return()
+		return err
+	}
 	r.keepGivenUp()
 	settlements := r.settlements(damaged)
 	final := len(settlements) // the others come back as they are, and are remembered
@@ -55,6 +59,19 @@ func (r *round) settle(damaged []int) error {
 		}
 	}
 	return r.conclude()
+}
+
+// deliveredTraces are the traces of which the upstream has taken something.
+func (r *round) deliveredTraces() (out []TraceID) {
+	seen := map[TraceID]bool{}
+	for i := range r.ops {
+		id := TraceID(r.ops[i].Trace)
+		if r.ops[i].fate.kind == fateDelivered && !r.ops[i].Trace.IsZero() && !seen[id] {
+			seen[id] = true
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // conclude tells the lane how the round went.

@@ -46,6 +46,10 @@ func (f *Forwarder) settle(ctx context.Context, s *sending, req *Request, out *O
 
 func (f *Forwarder) settleDelivered(s *sending, out *Outcome) error {
 	lane := s.lease.Lane
+	if err := f.delivered(s.lane, s.traces); err != nil {
+		s.lease.Return()
+		return err
+	}
 	items := 0
 	settlements := make([]queue.Settlement, len(s.lease.Frames))
 	rejected := out.RejectedItems
@@ -107,6 +111,10 @@ func (f *Forwarder) failed(s *sending, out *Outcome) {
 		key = upstreamWait
 	case ScopeCredential:
 		key = credentialWait(s.lane)
+	case ScopeAccount:
+		account := f.accounts.name(s.lane)
+		key = accountWait(account)
+		out = f.quotaRefusal(account, out)
 	case ScopeLane:
 	}
 	f.mu.Lock()
@@ -123,7 +131,7 @@ func (f *Forwarder) failed(s *sending, out *Outcome) {
 // settleRefused quarantines what is refused, after isolating it where only
 // part of the request can be guilty.
 func (f *Forwarder) settleRefused(ctx context.Context, s *sending, req *Request, out *Outcome) error {
-	divider := f.cfg.Dividers[s.lane.Protocol]
+	divider := f.dividers[s.lane.Protocol]
 	switch {
 	case out.Refusal == RefusedSize && req.Items > 1 && divider != nil:
 		return f.settleTooLarge(s, req, out, divider)

@@ -77,6 +77,9 @@ func (f *Forwarder) Status(a *Acceptor) Status {
 		s.Lanes = append(s.Lanes, f.laneStatus(s.Queue.Lanes[i]))
 	}
 	for _, c := range cases {
+		if c.Kind == queue.CaseHold {
+			continue
+		}
 		cs := CaseStatus{Case: c}
 		if json.Unmarshal(c.Data, &cs.Refusal) != nil {
 			cs.Refusal.Reason = "unknown"
@@ -132,7 +135,7 @@ func (f *Forwarder) laneStatus(q queue.LaneStats) LaneStatus {
 	} else if s.State == 0 {
 		s.State = LaneIdle
 	}
-	for _, k := range []waitKey{upstreamWait, credentialWait(lane), laneWait(q.ID)} {
+	for _, k := range f.waitKeys(lane, q.ID) {
 		w, ok := f.waits.get(k)
 		if !ok || (q.PendingFrames == 0 && !f.cases.mayRelease(q.ID, healsWithLane)) {
 			continue

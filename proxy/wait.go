@@ -46,6 +46,11 @@ const upstreamWait waitKey = "upstream"
 
 func credentialWait(l Lane) waitKey { return waitKey("credential/" + l.Credential + "/" + l.Workspace) }
 
+// waitKeys are the owners of the waits that a lane is subject to.
+func (f *Forwarder) waitKeys(l Lane, id queue.LaneID) []waitKey {
+	return []waitKey{upstreamWait, accountWait(f.accounts.name(l)), credentialWait(l), laneWait(id)}
+}
+
 func laneWait(id queue.LaneID) waitKey {
 	return waitKey(fmt.Sprintf("lane/%d", id))
 }
@@ -67,7 +72,7 @@ func newWaits(q *queue.Queue, now func() time.Time) *waits {
 		if json.Unmarshal(b, &one) != nil {
 			continue // of a later version: begin without it
 		}
-		if limit := now().Add(maxWait); one.Until.After(limit) {
+		if limit := now().Add(one.bound()); one.Until.After(limit) {
 			one.Until = limit // the clock was set back, or is yet to be set
 		}
 		w.m[waitKey(name[len(waitNotes):])] = &one
@@ -78,6 +83,17 @@ func newWaits(q *queue.Queue, now func() time.Time) *waits {
 // maxWait bounds any wait, whatever a server or a stepped clock says: the
 // longest a server can ask for, with its jitter.
 const maxWait = time.Hour + 10*time.Second
+
+// maxAccountWait bounds the wait of an account: a month and a little.
+const maxAccountWait = 32 * 24 * time.Hour
+
+// bound is the longest that a wait can be.
+func (w *wait) bound() time.Duration {
+	if w.Scope == ScopeAccount.String() {
+		return maxAccountWait
+	}
+	return maxWait
+}
 
 // due reports whether requests under the keys may go now; if not, until when
 // they wait (zero while a probe decides). With probe, one request may go to
@@ -146,7 +162,7 @@ func (w *waits) failed(k waitKey, o *Outcome, began time.Time) {
 	one.Refused = o.Kind == Refused
 	one.renewed, one.probing = now, false
 	one.named = o.Kind == Retry && o.RetryAfter > 0
-	one.Until = now.Add(pause(one, o, rand.Float64()))
+	one.Until = now.Add(min(pause(one, o, rand.Float64()), one.bound()))
 	one.Attempt++
 	note, err := json.Marshal(one)
 	w.mu.Unlock()
@@ -160,7 +176,7 @@ func (w *waits) failed(k waitKey, o *Outcome, began time.Time) {
 // a little jitter on top, or exponential backoff with full jitter.
 func pause(one *wait, o *Outcome, random float64) time.Duration {
 	if o.Kind == Retry && o.RetryAfter > 0 {
-		return min(maxWait, o.RetryAfter+time.Duration(random*float64(min(o.RetryAfter/10, 10*time.Second))))
+		return o.RetryAfter + time.Duration(random*float64(min(o.RetryAfter/10, 10*time.Second)))
 	}
 	base, limit := retryBase, retryCap
 	if o.Kind == Refused {
@@ -187,6 +203,29 @@ func (w *waits) succeeded(keys []waitKey, began time.Time) {
 	}
 	w.mu.Unlock()
 	for _, k := range ended {
+		_ = w.q.SetNote(waitNotes+string(k), nil) // a stale note costs one early probe
+	}
+}
+
+// end ends the wait under a key if it is for a reason.
+func (w *waits) end(k waitKey, reason string) {
+	w.endIf(k, func(one *wait) bool { return one.Reason == reason })
+}
+
+// endQuota ends the wait under a key if a limit is the reason.
+func (w *waits) endQuota(k waitKey) {
+	w.endIf(k, func(one *wait) bool { return quotaReasons[one.Reason] != "" })
+}
+
+func (w *waits) endIf(k waitKey, ends func(*wait) bool) {
+	w.mu.Lock()
+	one := w.m[k]
+	ended := one != nil && ends(one)
+	if ended {
+		delete(w.m, k)
+	}
+	w.mu.Unlock()
+	if ended {
 		_ = w.q.SetNote(waitNotes+string(k), nil) // a stale note costs one early probe
 	}
 }

@@ -328,6 +328,7 @@ func (b *book) Move(s *Selection) ([]bool, error) {
 		switch {
 		case State(e.State) != s.From || s.Most >= 0 && n >= s.Most,
 			s.OnlyFailed && e.Flags&flagFailed == 0,
+			s.Project != nil && a.project(b, e.Project).name != *s.Project,
 			s.To.takesShare() && !s.From.takesShare() && !s.Limits.room(a, a.project(b, e.Project)):
 			return
 		}

@@ -298,7 +298,7 @@ func (g *Guard) limit(s *scope) int64 {
 // Negative is no limit. g.mu is held.
 func (g *Guard) room(account string, s *scope, sending, confirmed bool) int64 {
 	own := g.ledger.Totals(account)
-	if s.Refused != nil && s.Refused.Kind.monthly() {
+	if s.Refused != nil && s.Refused.Kind.Monthly() {
 		return max(own.Counted+own.Next+s.Refused.Trial, 0)
 	}
 	limit := g.limit(s)
@@ -412,6 +412,13 @@ func (g *Guard) Restore(account string, ids []TraceID, held bool) error {
 	month := g.clock.month
 	g.mu.Unlock()
 	return g.ledger.Restore(account, month, ids, s)
+}
+
+// Policy is the policy in force.
+func (g *Guard) Policy() Policy {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.cfg.Policy
 }
 
 // Whole reports whether the ledger is known to have all that was written to it.

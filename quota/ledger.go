@@ -118,6 +118,8 @@ type Selection struct {
 	Most int64
 	// OnlyFailed passes over traces that show no error.
 	OnlyFailed bool
+	// Project passes over traces of other projects; nil: none.
+	Project *string
 }
 
 // Totals are an account's figures. Used, Held, Releasing and Reserved are of

@@ -42,7 +42,7 @@ func (g *Guard) refused(account string, k Kind) time.Time {
 	own, up := g.cfg.Now(), g.upstreamTime()
 	local := own.Sub(up) // between the clocks
 	switch {
-	case k.monthly():
+	case k.Monthly():
 		since := own
 		if s.Refused != nil {
 			since = s.Refused.Since
@@ -77,7 +77,7 @@ func (g *Guard) Reported(account string, u UsageLimits) (kind Kind, until time.T
 	defer g.mu.Unlock()
 	s := g.scope(account)
 	k := kindOf(u.Type)
-	if k.monthly() || u.Limit == nil {
+	if k.Monthly() || u.Limit == nil {
 		if !sameLimit(s.Smith, u.Limit) {
 			s.Smith, s.dirty = u.Limit, true
 		}

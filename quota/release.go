@@ -106,10 +106,19 @@ func (g *Guard) dailyOrder(account string, s *scope) {
 	_ = g.order(account, s, Order{Most: int64(g.cfg.HoldReleaseShare * float64(share)), Reason: ReasonDay}) // tried again tomorrow
 }
 
+// Choice says which of some held traces to let go.
+type Choice struct {
+	IDs  []TraceID
+	Most int64 // at most so many; negative for all
+	// OnlyFailed passes over traces that show no error.
+	OnlyFailed bool
+	// Project passes over traces of other projects; nil: all.
+	Project *string
+}
+
 // Release lets go of held traces, in their order, while there is room for them,
-// at most most of them, and reports which. They are then Releasing, until
-// Released is called. onlyFailed passes over those that show no error.
-func (g *Guard) Release(account string, ids []TraceID, most int64, onlyFailed bool) ([]bool, error) {
+// and reports which. They are then Releasing, until Released is called.
+func (g *Guard) Release(account string, what *Choice) ([]bool, error) {
 	c, err := g.claim(account, false)
 	if err != nil {
 		return nil, err
@@ -119,8 +128,8 @@ func (g *Guard) Release(account string, ids []TraceID, most int64, onlyFailed bo
 		defer g.claims.Unlock()
 	}
 	return g.ledger.Move(&Selection{
-		Account: account, Month: c.Month, At: c.At, IDs: ids, From: Held, To: Releasing,
-		Limits: c.Limits, Most: most, OnlyFailed: onlyFailed,
+		Account: account, Month: c.Month, At: c.At, IDs: what.IDs, From: Held, To: Releasing,
+		Limits: c.Limits, Most: what.Most, OnlyFailed: what.OnlyFailed, Project: what.Project,
 	})
 }
 

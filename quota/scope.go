@@ -61,8 +61,8 @@ const (
 	KindOther  Kind = "quota"        // a limit that was not named
 )
 
-// monthly reports whether the limit is one of the month.
-func (k Kind) monthly() bool { return k == KindMonth || k == KindUser }
+// Monthly reports whether the limit is one of the month.
+func (k Kind) Monthly() bool { return k == KindMonth || k == KindUser }
 
 // hourly reports whether the limit is one of the hour. One that was not named
 // is taken for that first.
@@ -107,7 +107,7 @@ func (g *Guard) turnScope(s *scope) {
 		return
 	}
 	s.Month, s.Others, s.Told, s.reply = g.clock.month, 0, 0, ""
-	if s.Refused != nil && s.Refused.Kind.monthly() {
+	if s.Refused != nil && s.Refused.Kind.Monthly() {
 		s.Refused = nil
 	}
 	s.dirty = true

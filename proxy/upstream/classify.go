@@ -56,6 +56,7 @@ var (
 
 	retryUpstream   = verdict{kind: proxy.Retry, scope: proxy.ScopeUpstream}
 	retryCredential = verdict{kind: proxy.Retry, scope: proxy.ScopeCredential}
+	retryAccount    = verdict{kind: proxy.Retry, scope: proxy.ScopeAccount}
 	retryLane       = verdict{kind: proxy.Retry, scope: proxy.ScopeLane}
 
 	// refusedCredential: the key, in its workspace, on its plan.
@@ -127,7 +128,7 @@ var rules = []rule{
 	{422, 422, blamesEncoding, refusedEncoding.because(reasonEncoding)},
 	{425, 425, nil, retryUpstream},
 	{426, 426, nil, refusedPath},
-	{429, 429, isQuota, retryCredential.because(reasonQuota)}, // refined by quotaReason
+	{429, 429, isQuota, retryAccount.because(reasonQuota)}, // refined by quotaReason
 	{429, 429, nil, retryCredential.because(reasonRate)},
 	{431, 431, nil, refusedLane}, // the project name is the only header of arbitrary size
 	{451, 451, nil, refusedPath},

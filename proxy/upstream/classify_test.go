@@ -45,7 +45,7 @@ var (
 	wantEncoding = func(reason string) want {
 		return want{proxy.Refused, reason, proxy.ScopeUpstream, proxy.RefusedEncoding}
 	}
-	wantLimit = func(reason string) want { return want{kind: proxy.Retry, reason: reason, scope: proxy.ScopeCredential} }
+	wantLimit = func(reason string) want { return want{kind: proxy.Retry, reason: reason, scope: proxy.ScopeAccount} }
 	wantSize  = func(reason string) want {
 		return want{proxy.Refused, reason, proxy.ScopeLane, proxy.RefusedSize}
 	}
