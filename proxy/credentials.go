@@ -173,7 +173,7 @@ func (v *Vault) Key(fingerprint string) (string, error) {
 func neededCredentials(q *queue.Queue) map[string]bool {
 	needed := map[string]bool{}
 	for _, l := range q.Lanes() {
-		if lane, err := parseLane(l.Descriptor); err == nil && l.PendingFrames+l.KeptItems+l.HeldItems > 0 {
+		if lane, err := parseLane(l.Descriptor); err == nil && l.PendingFrames+l.HeldFrames+l.KeptItems > 0 {
 			needed[lane.Credential] = true
 		}
 	}

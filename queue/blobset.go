@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -159,15 +158,14 @@ func (s *blobSet) giveBack(blobs []Blob) {
 // is known after the next start, or of no account once another segment has
 // begun.
 func (s *blobSet) doubt(requests []*appendRequest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, r := range requests {
-		if len(r.export.Blobs) == 0 {
-			continue
+		for i := range r.parts {
+			for _, b := range r.parts[i].export.Blobs {
+				s.stand(b.ID, blobDoubtful)
+			}
 		}
-		s.mu.Lock()
-		for _, b := range r.export.Blobs {
-			s.stand(b.ID, blobDoubtful)
-		}
-		s.mu.Unlock()
 	}
 }
 
@@ -196,18 +194,6 @@ func (s *blobSet) resolve() {
 			s.doomed = append(s.doomed, id)
 		}
 	}
-}
-
-// appendWithBlobs is append for an export that takes blobs.
-func (q *Queue) appendWithBlobs(ctx context.Context, e *Export) error {
-	if err := q.blobs.take(e.Blobs); err != nil {
-		return err
-	}
-	err := q.append(ctx, e)
-	if err != nil {
-		q.blobs.giveBack(e.Blobs)
-	}
-	return err
 }
 
 // RemoveBlob removes a blob that no export has taken. It does nothing to

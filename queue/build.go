@@ -2,10 +2,11 @@ package queue
 
 import "fmt"
 
-// laneRun is the requests of one lane in a group.
+// laneRun is the exports of one lane in a group that stand at one place.
 type laneRun struct {
-	lane     LaneID
-	requests []*appendRequest
+	lane  LaneID
+	place Place
+	parts []*exportPart
 }
 
 // build turns the group's requests into the entries of one transaction for the
@@ -15,6 +16,7 @@ func (q *Queue) build(g *group) {
 	g.events, g.frames, g.entries, g.values = g.events[:0], g.frames[:0], g.entries[:0], g.values[:0]
 	q.mu.Lock()
 	seq := q.active.next
+	nowMS := max(q.cfg.now().UnixMilli(), q.st.newestMS, q.active.floorMS)
 	q.mu.Unlock()
 	for _, c := range g.changes {
 		g.events = append(g.events, c.events...)
@@ -23,20 +25,17 @@ func (q *Queue) build(g *group) {
 			seq++
 		}
 	}
-	nowMS := q.cfg.now().UnixMilli()
 	for _, run := range q.laneRuns(g) {
-		for rest := run.requests; len(rest) > 0; {
+		for rest := run.parts; len(rest) > 0; {
 			n := frameLen(rest, q.cfg.FrameBytes)
-			q.buildFrame(g, run.lane, rest[:n], newFrame{seq: seq, header: frameHeader{acceptedAtMS: nowMS}})
+			q.buildFrame(g, rest[:n], newFrame{seq: seq, header: frameHeader{
+				lane: run.lane, place: run.place, acceptedAtMS: nowMS, zstd: true, accepted: true,
+			}})
 			seq++
 			rest = rest[n:]
 		}
 	}
-	for _, r := range g.appends {
-		for _, b := range r.export.Blobs {
-			g.events = append(g.events, b.noteEvent())
-		}
-	}
+	g.addExportEvents()
 	for i := range g.frames {
 		g.entries = append(g.entries, entry{key32(keyFrame, g.frames[i].seq), g.frames[i].value})
 	}
@@ -45,28 +44,69 @@ func (q *Queue) build(g *group) {
 	}
 }
 
-// laneRuns sorts the group's exports by lane, in the order they came, and
-// journals lanes not seen before. Exports that would pass the bound on lanes
-// are refused and leave the group.
+// addExportEvents journals what exports are besides frames: the blobs they
+// take, and for each reason the items that are dropped.
+func (g *group) addExportEvents() {
+	from := len(g.events)
+	for _, r := range g.appends {
+		for i := range r.parts {
+			if e := r.parts[i].export; e.Dropped != "" {
+				g.addDiscarded(from, e)
+			}
+		}
+	}
+	for _, r := range g.appends {
+		for i := range r.parts {
+			if e := r.parts[i].export; e.Dropped == "" {
+				for _, b := range e.Blobs {
+					g.events = append(g.events, b.noteEvent())
+				}
+			}
+		}
+	}
+}
+
+// addDiscarded counts a dropped export into the event for its reason, which is
+// not before from.
+func (g *group) addDiscarded(from int, e *Export) {
+	for i := from; i < len(g.events); i++ {
+		if g.events[i].text == e.Dropped {
+			g.events[i].items += int64(e.Items)
+			return
+		}
+	}
+	g.events = append(g.events, event{kind: eventDiscarded, items: int64(e.Items), text: e.Dropped})
+}
+
+// laneRuns sorts the group's exports by lane and place, in the order they came,
+// and journals lanes not seen before. Requests that would pass the bound on
+// lanes, or the share of the cap they need, are refused and leave the group.
 func (q *Queue) laneRuns(g *group) []laneRun {
 	var runs []laneRun
 	clear(g.lanes)
-	at := make(map[string]int, 4)
+	g.kept = shareBytes{}
+	at := make(map[bucket]int, 4)
 	kept := g.appends[:0]
 	for _, r := range g.appends {
-		i, ok := at[r.lane]
-		if !ok {
-			lane, err := q.resolveLane(g, r.lane)
-			if err != nil {
-				q.metrics.refused(err)
-				r.done <- err
+		if err := q.admit(g, r); err != nil {
+			q.metrics.refused(err)
+			r.done <- err
+			continue
+		}
+		for i := range r.parts {
+			p := &r.parts[i]
+			if p.export.Dropped != "" {
 				continue
 			}
-			i = len(runs)
-			at[r.lane] = i
-			runs = append(runs, laneRun{lane: lane})
+			b := bucket{g.lanes[p.at.lane], p.stands}
+			n, ok := at[b]
+			if !ok {
+				n = len(runs)
+				at[b] = n
+				runs = append(runs, laneRun{lane: b.lane, place: b.place})
+			}
+			runs[n].parts = append(runs[n].parts, p)
 		}
-		runs[i].requests = append(runs[i].requests, r)
 		kept = append(kept, r)
 	}
 	clear(g.appends[len(kept):])
@@ -74,13 +114,64 @@ func (q *Queue) laneRuns(g *group) []laneRun {
 	return runs
 }
 
+// admit finds the lanes and places of a request's parts, and room for those
+// that stand in a case. After an error the group is as before.
+func (q *Queue) admit(g *group, r *appendRequest) error {
+	need, err := q.standParts(g, r)
+	if err != nil {
+		return err
+	}
+	from := len(g.events)
+	for i := range r.parts {
+		p := &r.parts[i]
+		if p.export.Dropped != "" {
+			continue
+		}
+		if _, ok := g.lanes[p.at.lane]; ok {
+			continue
+		}
+		if err := q.resolveLane(g, p.at.lane); err != nil {
+			for _, e := range g.events[from:] {
+				delete(g.lanes, string(e.data))
+			}
+			g.events = g.events[:from]
+			return err
+		}
+	}
+	g.kept.add(need)
+	return nil
+}
+
+// standParts finds where a request's parts stand now. A place is written into
+// a frame only while its case is open: the number of a case that is opened in
+// the same transaction could not be told from it.
+func (q *Queue) standParts(g *group, r *appendRequest) (need shareBytes, err error) {
+	for i := range r.parts {
+		p := &r.parts[i]
+		p.stands = Pending
+		if p.at.place == Pending { // no lock for what is the rule
+			continue
+		}
+		q.mu.Lock()
+		p.stands = q.st.standing(p.at.place)
+		share := q.st.shareOf(p.stands)
+		left := q.shareLeftLocked(share) - g.kept[share]
+		q.mu.Unlock()
+		need[share] += p.storedBytes()
+		if share != shareNone && need[share] > left {
+			return need, fullShareError(share, q.shareMax(share))
+		}
+	}
+	return need, nil
+}
+
 // resolveLane finds a lane by its descriptor, or numbers it.
-func (q *Queue) resolveLane(g *group, descriptor string) (LaneID, error) {
+func (q *Queue) resolveLane(g *group, descriptor string) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if l := q.st.byName[descriptor]; l != nil {
 		g.lanes[descriptor] = l.id
-		return l.id, nil
+		return nil
 	}
 	if q.lanesWithLocked(g) >= q.cfg.MaxLanes {
 		inGroup := map[LaneID]bool{}
@@ -90,14 +181,14 @@ func (q *Queue) resolveLane(g *group, descriptor string) (LaneID, error) {
 		q.st.pruneLanes(func(id LaneID) bool { return inGroup[id] || q.inFlight[id] > 0 })
 	}
 	if q.lanesWithLocked(g) >= q.cfg.MaxLanes {
-		return 0, &FullError{Reason: "lanes", Detail: fmt.Sprintf(
+		return &FullError{Reason: "lanes", Detail: fmt.Sprintf(
 			"%d combinations of key, workspace and project have data waiting, the most there may be; use fewer or raise max_lanes", q.cfg.MaxLanes)}
 	}
 	id := q.st.nextLane
 	q.st.nextLane++
 	g.lanes[descriptor] = id
 	g.events = append(g.events, event{kind: eventLane, lane: id, data: []byte(descriptor)})
-	return id, nil
+	return nil
 }
 
 // lanesWithLocked counts the lanes there will be once the group is committed.
@@ -112,56 +203,55 @@ func (q *Queue) lanesWithLocked(g *group) int {
 	return n
 }
 
-// frameLen is how many of the requests share a frame: at least one.
-func frameLen(requests []*appendRequest, frameBytes int64) int {
+// frameLen is how many of the exports share a frame: at least one.
+func frameLen(parts []*exportPart, frameBytes int64) int {
 	var raw int64
-	for i, r := range requests {
-		raw += int64(len(r.export.Payload))
+	for i, p := range parts {
+		raw += int64(len(p.export.Payload))
 		if i > 0 && raw > frameBytes {
 			return i
 		}
 	}
-	return len(requests)
+	return len(parts)
 }
 
-// buildFrame adds one frame of a lane's requests. Small exports are joined and
-// compressed here; large ones come compressed. zstd frames concatenate.
-func (q *Queue) buildFrame(g *group, lane LaneID, requests []*appendRequest, f newFrame) {
-	f.header.lane, f.header.zstd, f.header.accepted = lane, true, true
+// buildFrame adds one frame of exports. Small ones are joined and compressed
+// here; large ones come compressed. zstd frames concatenate.
+func (q *Queue) buildFrame(g *group, parts []*exportPart, f newFrame) {
 	g.zstd, g.raw = g.zstd[:0], g.raw[:0]
 	var rawBytes, items int
 	joinFrom := 0
 	flush := func(upTo int) {
 		switch n := upTo - joinFrom; {
 		case n == 1: // no need to join
-			g.zstd = q.enc.EncodeAll(requests[joinFrom].export.Payload, g.zstd)
+			g.zstd = q.enc.EncodeAll(parts[joinFrom].export.Payload, g.zstd)
 		case n > 1:
 			g.raw = g.raw[:0]
-			for _, r := range requests[joinFrom:upTo] {
-				g.raw = append(g.raw, r.export.Payload...)
+			for _, p := range parts[joinFrom:upTo] {
+				g.raw = append(g.raw, p.export.Payload...)
 			}
 			g.zstd = q.enc.EncodeAll(g.raw, g.zstd)
 		}
 	}
-	for i, r := range requests {
-		rawBytes += len(r.export.Payload)
-		items += r.export.Items
-		if r.zstd != nil {
+	for i, p := range parts {
+		rawBytes += len(p.export.Payload)
+		items += p.export.Items
+		if p.zstd != nil {
 			flush(i)
-			g.zstd = append(g.zstd, r.zstd...)
+			g.zstd = append(g.zstd, p.zstd...)
 			joinFrom = i + 1
 		}
 	}
-	flush(len(requests))
+	flush(len(parts))
 	f.header.items, f.header.rawBytes = uint32(items), uint32(rawBytes)
-	g.addFrame(f, g.distinctTraces(requests), g.zstd)
+	g.addFrame(f, g.distinctTraces(parts), g.zstd)
 }
 
 // buildPart adds a frame that takes the place of part of an older one.
 func (q *Queue) buildPart(g *group, c *change, p *Part, seq uint32) {
 	g.zstd = q.enc.EncodeAll(p.Payload, g.zstd[:0])
 	g.addFrame(newFrame{seq: seq, header: frameHeader{
-		zstd: true, lane: c.lane, place: p.Place, acceptedAtMS: c.atMS,
+		zstd: true, lane: c.lane, place: q.standing(p.Place), acceptedAtMS: c.atMS,
 		items: uint32(p.Items), rawBytes: uint32(len(p.Payload)),
 	}}, p.Traces, g.zstd)
 }
@@ -176,15 +266,15 @@ func (g *group) addFrame(f newFrame, traces []TraceID, payload []byte) {
 	g.frames = append(g.frames, f)
 }
 
-// distinctTraces is the union of the requests' trace ids.
-func (g *group) distinctTraces(requests []*appendRequest) []TraceID {
-	if len(requests) == 1 {
-		return requests[0].export.Traces
+// distinctTraces is the union of the exports' trace ids.
+func (g *group) distinctTraces(parts []*exportPart) []TraceID {
+	if len(parts) == 1 {
+		return parts[0].export.Traces
 	}
 	g.ids = g.ids[:0]
 	clear(g.seen)
-	for _, r := range requests {
-		for _, id := range r.export.Traces {
+	for _, p := range parts {
+		for _, id := range p.export.Traces {
 			if _, ok := g.seen[id]; !ok {
 				g.seen[id] = struct{}{}
 				g.ids = append(g.ids, id)

@@ -43,6 +43,10 @@ type Case struct {
 	Data     []byte // the caller's, at most 64 KiB
 
 	Frames, Items, Bytes int64 // what it holds
+
+	// OldestAt is when the oldest of it was accepted, or earlier: what has left
+	// a segment may count until the segment has none of it. Zero: it is empty.
+	OldestAt time.Time
 }
 
 // newPlaceLocked numbers a new case. mu is held.
@@ -52,7 +56,7 @@ func (q *Queue) newPlaceLocked() Place {
 	return p
 }
 
-// OpenCase opens a case durably and returns its place. c.Place, OpenedAt and
+// OpenCase opens a case durably and returns its place. c.Place, the times and
 // the counts are ignored.
 func (q *Queue) OpenCase(c Case) (Place, error) {
 	if len(c.Data) > maxCaseBytes {
@@ -121,6 +125,7 @@ func (q *Queue) Cases() []Case {
 		item := Case{Place: p, Lane: c.lane, Kind: c.kind, OpenedAt: time.UnixMilli(c.openedAtMS), Data: c.data}
 		if t := sums[p]; t != nil {
 			item.Frames, item.Items, item.Bytes = t.frames, t.items, t.bytes
+			item.OldestAt = earlier(time.Time{}, t.oldestMS)
 		}
 		out = append(out, item)
 	}
@@ -183,18 +188,4 @@ func (q *Queue) commitChange(c *change, urgent bool) error {
 		return err
 	}
 	return <-c.done
-}
-
-// roomToKeep reports whether kept data may grow by n bytes.
-func (q *Queue) roomToKeep(n int64) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for _, s := range q.st.segments {
-		for b, t := range s.live {
-			if b.place != Pending {
-				n += t.bytes
-			}
-		}
-	}
-	return n <= int64(float64(q.cfg.MaxBytes)*q.cfg.KeptShare)
 }

@@ -81,6 +81,7 @@ func encodeCheckpoint(st *state) []byte {
 	for _, s := range segments {
 		encodeSegmentState(&w, s)
 	}
+	w.int(st.newestMS)
 	return w.seal()
 }
 
@@ -159,6 +160,17 @@ func decodeCheckpoint(b []byte) (*state, error) {
 	for range r.count(6) {
 		s := decodeSegmentState(r)
 		st.segments[s.id] = s
+	}
+	for _, s := range st.segments {
+		for b, t := range s.live {
+			st.countPlace(b.place, t.bytes)
+			if r.version < 2 { // did not say: what is known of it
+				st.newestMS = max(st.newestMS, t.oldestMS)
+			}
+		}
+	}
+	if r.version >= 2 {
+		st.newestMS = r.int()
 	}
 	if err := r.close(); err != nil {
 		return nil, err

@@ -27,6 +27,7 @@ type group struct {
 	seen    map[TraceID]struct{}
 	ids     []TraceID
 	lanes   map[string]LaneID // of this group
+	kept    shareBytes        // what its exports put into cases
 }
 
 // newFrame is a frame of a group, before and after its commit.
@@ -264,6 +265,10 @@ const (
 func (q *Queue) beginActive(next *segment) error {
 	q.mu.Lock()
 	q.st.pruneLanes(func(id LaneID) bool { return q.inFlight[id] > 0 })
+	if !q.st.anyLive() { // no order to keep: a clock that was ahead is forgotten
+		q.st.newestMS = 0
+	}
+	next.floorMS = q.st.newestMS + 1
 	checkpoint := encodeCheckpoint(q.st)
 	q.mu.Unlock()
 	entries := checkpointEntries(segmentHeader{id: next.id, created: q.cfg.now().UnixMilli()}, checkpoint)
@@ -348,23 +353,15 @@ func (q *Queue) applyLocked(s *segment, frames []newFrame, events []event) {
 // infoOf is the index entry of a frame, by where it stands now. mu is held.
 func (q *Queue) infoOf(s *segment, seq uint32, h frameHeader) frameInfo {
 	t := h.tally()
-	f := frameInfo{
+	return frameInfo{
 		lane: h.lane, place: q.st.placeOf(s.segmentState, seq, h.place), state: frameReady,
 		items: h.items, rawBytes: h.rawBytes, bytes: uint32(t.bytes), atMS: h.acceptedAtMS,
 	}
-	if f.place != Pending {
-		f.state = frameKept
-	}
-	return f
 }
 
 func infoOfEvent(e *event) frameInfo {
-	f := frameInfo{
+	return frameInfo{
 		lane: e.lane, place: e.from, state: frameReady, items: uint32(e.items),
 		rawBytes: uint32(e.rawBytes), bytes: uint32(e.bytes), atMS: e.atMS,
 	}
-	if f.place != Pending {
-		f.state = frameKept
-	}
-	return f
 }

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -24,13 +25,27 @@ const (
 // maxPooledBytes is the largest buffer kept for reuse.
 const maxPooledBytes = 8 << 20
 
+// appendRequest is one Append on its way through the committer.
 type appendRequest struct {
-	export      *Export
-	lane        string // export.Lane, for as long as the export may be gone
-	zstd        []byte // set when the caller compressed the payload
-	storedBytes int64  // estimate of what it adds to a group
+	parts       []exportPart
+	storedBytes int64 // estimate of what it adds to a group
 	state       atomic.Int32
 	done        chan error // cap 1
+}
+
+// exportPart is one export of a request.
+type exportPart struct {
+	export *Export
+	at     runKey // of export, for as long as the export may be gone
+	zstd   []byte // set when the caller compressed the payload
+	stands Place  // the committer's: at.place, or Pending if that is no open case
+}
+
+// runKey is what exports have in common that may share a frame. Exports that
+// are dropped have an empty one, and no frame.
+type runKey struct {
+	lane  string
+	place Place
 }
 
 var (
@@ -38,9 +53,11 @@ var (
 	zstdBuffers    = sync.Pool{New: func() any { b := make([]byte, 0, 64<<10); return &b }}
 )
 
-func newAppendRequest(e *Export) *appendRequest {
+func newAppendRequest(exports []*Export) *appendRequest {
 	r := appendRequests.Get().(*appendRequest)
-	r.export = e
+	for _, e := range exports {
+		r.parts = append(r.parts, exportPart{export: e})
+	}
 	r.state.Store(requestWaiting)
 	return r
 }
@@ -51,11 +68,14 @@ func (r *appendRequest) free() {
 	if r.state.Load() == requestAbandoned {
 		return
 	}
-	if r.zstd != nil && cap(r.zstd) <= maxPooledBytes {
-		b := r.zstd[:0]
-		zstdBuffers.Put(&b)
+	for i := range r.parts {
+		if z := r.parts[i].zstd; z != nil && cap(z) <= maxPooledBytes {
+			z = z[:0]
+			zstdBuffers.Put(&z)
+		}
 	}
-	r.zstd, r.export, r.lane = nil, nil, ""
+	clear(r.parts)
+	r.parts, r.storedBytes = r.parts[:0], 0
 	appendRequests.Put(r)
 }
 
@@ -63,27 +83,53 @@ func (r *appendRequest) claim(state int32) bool {
 	return r.state.CompareAndSwap(requestWaiting, state)
 }
 
-// estimate fills in storedBytes, before the request is seen by the committer:
-// afterwards an abandoned request's export is not weir's to read.
+// estimate fills in what the committer may know before it has claimed the
+// request: afterwards an abandoned request's exports are not weir's to read.
 func (r *appendRequest) estimate() {
-	n := len(r.zstd)
-	if r.zstd == nil {
-		n = len(r.export.Payload) / 4 // as LLM spans compress
+	for i := range r.parts {
+		p := &r.parts[i]
+		if p.export.Dropped == "" {
+			p.at = runKey{p.export.Lane, p.export.Place}
+		}
+		r.storedBytes += p.storedBytes()
 	}
-	r.lane = r.export.Lane
-	r.storedBytes = int64(n) + frameHeaderBytes + 16*int64(len(r.export.Traces)) + blobNoteBytes*int64(len(r.export.Blobs))
 }
 
-// compressAlone compresses a large export in its caller's goroutine.
+// droppedBytes is about what counting a dropped export takes of a journal
+// record.
+const droppedBytes = 64
+
+// storedBytes estimates what the part takes on disk.
+func (p *exportPart) storedBytes() int64 {
+	e := p.export
+	if e.Dropped != "" {
+		return droppedBytes
+	}
+	n := len(p.zstd)
+	if p.zstd == nil {
+		n = len(e.Payload) / 4 // as LLM spans compress
+	}
+	return int64(n) + frameHeaderBytes + 16*int64(len(e.Traces)) + blobNoteBytes*int64(len(e.Blobs))
+}
+
+// compressAlone compresses large exports in their caller's goroutine.
 func (q *Queue) compressAlone(ctx context.Context, r *appendRequest) error {
+	large := func(e *Export) bool { return len(e.Payload) >= compressAloneBytes && e.Dropped == "" }
+	if !slices.ContainsFunc(r.parts, func(p exportPart) bool { return large(p.export) }) {
+		return nil
+	}
 	select {
 	case q.compressing <- struct{}{}:
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	defer func() { <-q.compressing }()
-	buf := *zstdBuffers.Get().(*[]byte)
-	r.zstd = q.enc.EncodeAll(r.export.Payload, buf[:0])
+	for i := range r.parts {
+		if p := &r.parts[i]; large(p.export) {
+			buf := *zstdBuffers.Get().(*[]byte)
+			p.zstd = q.enc.EncodeAll(p.export.Payload, buf[:0])
+		}
+	}
 	return nil
 }
 
@@ -145,9 +191,10 @@ func (in *inbox) putChange(c *change, urgent bool) error {
 // by their keys alone.
 const (
 	maxGroupParts    = 512 // frames that replace others
-	maxGroupRuns     = 512 // appends that may need a frame of their own
+	maxGroupRuns     = 512 // exports that may need a frame of their own
 	maxGroupEvents   = 8192
 	maxPartsRawBytes = 8 << 20
+	maxBesideBytes   = 16 << 20 // a larger append begins a group
 )
 
 // take removes up to maxBytes of appends, and changes up to the bounds of a
@@ -171,13 +218,17 @@ func (in *inbox) take(g *group, maxBytes int64, final bool) {
 	if raw > maxPartsRawBytes { // a giant was split: that is enough for one transaction
 		maxBytes = 0
 	}
-	for runs, lane := 0, ""; n < len(in.appends) && maxBytes > 0 && (n == 0 || bytes < maxBytes); n++ {
+	var last runKey
+	for runs := 0; n < len(in.appends) && maxBytes > 0 && (n == 0 || bytes < maxBytes); n++ {
 		r := in.appends[n]
-		if n == 0 || r.lane != lane {
-			lane = r.lane
-			if runs++; runs > maxGroupRuns {
-				break
+		for i := range r.parts {
+			if at := r.parts[i].at; runs == 0 || at != last {
+				last = at
+				runs++
 			}
+		}
+		if n > 0 && (runs > maxGroupRuns || r.storedBytes > maxBesideBytes) {
+			break
 		}
 		bytes += r.storedBytes
 	}

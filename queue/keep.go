@@ -119,6 +119,7 @@ func (q *Queue) retire() error {
 	for id, s := range q.segs {
 		if s.sealed && len(s.live) == 0 && s.pins == 0 && s != q.shelf {
 			drained = append(drained, s)
+			s.retired = true
 			delete(q.segs, id)
 			delete(q.st.segments, id)
 		}

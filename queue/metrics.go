@@ -91,7 +91,7 @@ var metricTable = []Metric{
 	{"weir_queue_accepted_items_total", "counter", nil, "Spans and operations made durable, over the life of the data directory."},
 	{"weir_queue_delivered_items_total", "counter", nil, "Spans and operations the upstream took, over the life of the data directory."},
 	{"weir_queue_dropped_items_total", "counter", []string{"reason"}, "Spans and operations dropped, by reason, over the life of the data directory."},
-	{"weir_queue_bytes", "gauge", []string{"state"}, "Stored bytes of live frames, by state: pending, kept."},
+	{"weir_queue_bytes", "gauge", []string{"state"}, "Stored bytes of live frames, by state: pending, held, kept."},
 	{"weir_queue_lanes", "gauge", nil, "Lanes known to the queue."},
 	{"weir_queue_segments", "gauge", nil, "Segments on disk."},
 	{"weir_queue_blobs", "gauge", nil, "Attachments kept in files of their own."},
@@ -100,7 +100,7 @@ var metricTable = []Metric{
 	{"weir_queue_disk_max_bytes", "gauge", nil, "Disk space the segments and attachments may occupy."},
 	{"weir_queue_disk_free_bytes", "gauge", nil, "Free space of the file system of the data directory."},
 	{"weir_queue_refusing", "gauge", nil, "1 while appends are refused for lack of disk space, else 0."},
-	{"weir_queue_refused_exports_total", "counter", []string{"reason"}, "Exports refused since the start, by reason: disk_full, buffer_full, lanes, busy, blobs, closed, error."},
+	{"weir_queue_refused_exports_total", "counter", []string{"reason"}, "Exports refused since the start, by reason: disk_full, buffer_full, held_full, kept_full, lanes, busy, blobs, closed, error."},
 	{"weir_queue_commit_seconds", "histogram", nil, "Time from building a group to its being synced."},
 	{"weir_queue_commit_exports", "histogram", nil, "Exports that shared a commit; 0 for commits of settlements alone."},
 }
@@ -147,13 +147,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for reason, n := range s.Totals.DroppedByReason {
 		counter("weir_queue_dropped_items_total", float64(n), reason)
 	}
-	var pending, kept int64
+	var pending int64
 	for _, l := range s.Lanes {
 		pending += l.PendingBytes
-		kept += l.KeptBytes
 	}
 	gauge("weir_queue_bytes", float64(pending), "pending")
-	gauge("weir_queue_bytes", float64(kept), "kept")
+	gauge("weir_queue_bytes", float64(s.HeldBytes), "held")
+	gauge("weir_queue_bytes", float64(s.KeptBytes), "kept")
 	gauge("weir_queue_lanes", float64(len(s.Lanes)))
 	gauge("weir_queue_segments", float64(s.Segments))
 	gauge("weir_queue_blobs", float64(s.Blobs))

@@ -1,7 +1,6 @@
 package queue
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,9 +27,10 @@ type Config struct {
 	// 1.25 GiB.
 	MinFreeBytes int64
 
-	// KeptShare is the part of MaxBytes that kept data (quarantine and holds)
-	// may take. Default 0.5.
-	KeptShare float64
+	// KeptShare is the part of MaxBytes that quarantine and damage may take,
+	// HeldShare the part for holds. Each is 0.05 to 0.95; together they may be
+	// more than 1. Defaults 0.5 and 0.4.
+	KeptShare, HeldShare float64
 
 	// SegmentBytes is the size at which a segment is sealed. Default 32 MiB,
 	// at most 64 MiB.
@@ -88,6 +88,7 @@ func (c *Config) Validate() error {
 	setDefault(&c.MaxLanes, 1024)
 	setDefault(&c.MaxWaiting, 16384)
 	setDefault(&c.KeptShare, 0.5)
+	setDefault(&c.HeldShare, 0.4)
 	setDefault(&c.ShelveAfter, 5*time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -125,6 +126,8 @@ func (c *Config) Validate() error {
 		return errors.New("queue: FrameBytes, MaxWaiting, MinFreeBytes and ShelveAfter must not be negative")
 	case c.KeptShare < 0.05 || c.KeptShare > 0.95:
 		return fmt.Errorf("queue: KeptShare %v is out of bounds: 0.05 to 0.95", c.KeptShare)
+	case c.HeldShare < 0.05 || c.HeldShare > 0.95:
+		return fmt.Errorf("queue: HeldShare %v is out of bounds: 0.05 to 0.95", c.HeldShare)
 	}
 	return nil
 }
@@ -143,7 +146,8 @@ var (
 	// ErrTooLarge is returned for an export over MaxFrameBytes, and for a blob
 	// over its caller's limit.
 	ErrTooLarge = errors.New("too large to be stored")
-	// ErrKeptFull is returned when kept data has reached its share of the cap.
+	// ErrKeptFull is returned when kept, or held, data has reached its share of
+	// the cap.
 	ErrKeptFull = errors.New("kept data has reached its share of the buffer")
 	// ErrTooManyNotes is returned when a note would pass the bound on notes.
 	ErrTooManyNotes = errors.New("too many notes")
@@ -155,7 +159,8 @@ var (
 
 // FullError refuses an append for lack of a resource; nothing was kept.
 type FullError struct {
-	// Reason is a stable word: disk_full, buffer_full, lanes, busy, blobs.
+	// Reason is a stable word: disk_full, buffer_full, held_full, kept_full,
+	// lanes, busy, blobs.
 	Reason string
 	// Detail says in a sentence what is short.
 	Detail string
@@ -195,6 +200,7 @@ type Queue struct {
 	reports  []string       // what recovery found, for a person
 	unpinned *sync.Cond     // of mu: a segment's last user let go of its store
 	inFlight map[LaneID]int // frames leased, by lane
+	keptOut  map[LaneID]int // those of them that were leased from a case
 
 	// sealAsked has the committer rotate when it next wakes.
 	sealAsked atomic.Bool
@@ -248,6 +254,7 @@ func open(cfg Config, lock *dirLock) (*Queue, error) {
 		compressing: make(chan struct{}, compressors()),
 		segs:        map[uint64]*segment{},
 		inFlight:    map[LaneID]int{},
+		keptOut:     map[LaneID]int{},
 		changed:     make(chan struct{}, 1),
 		keepWake:    make(chan struct{}, 1),
 		stop:        make(chan struct{}),
@@ -319,74 +326,6 @@ func (q *Queue) closeStores() error {
 	return errors.Join(errs...)
 }
 
-// Append makes an export durable and returns nil once it is synced. It returns
-// a *FullError when there is no room, ErrTooLarge, ErrClosed, ErrNoBlob for a
-// blob that is not there to be taken, or ctx.Err() if
-// ctx ends first, in which case the export may or may not have been kept.
-// Append only reads e and keeps nothing of it after returning.
-func (q *Queue) Append(ctx context.Context, e *Export) error {
-	if q.closing.Load() {
-		return ErrClosed
-	}
-	if err := q.checkExport(e); err != nil {
-		return err
-	}
-	if len(e.Blobs) > 0 {
-		return q.appendWithBlobs(ctx, e)
-	}
-	return q.append(ctx, e)
-}
-
-// append is Append for an export that was checked.
-func (q *Queue) append(ctx context.Context, e *Export) error {
-	if err := q.disk.refusal(); err != nil {
-		signal(q.keepWake)
-		q.metrics.refused(err)
-		return err
-	}
-	r := newAppendRequest(e)
-	defer r.free()
-	if len(e.Payload) >= compressAloneBytes {
-		if err := q.compressAlone(ctx, r); err != nil {
-			return err
-		}
-	}
-	if err := q.in.putAppend(r, q.cfg.MaxWaiting); err != nil {
-		q.metrics.refused(err)
-		return err
-	}
-	select {
-	case err := <-r.done:
-		return err
-	case <-ctx.Done():
-		if r.claim(requestAbandoned) {
-			return ctx.Err()
-		}
-		return <-r.done // being committed: soon over, and it reads the payload
-	}
-}
-
-const (
-	maxLaneBytes    = 4 << 10
-	maxExportItems  = 1 << 30
-	maxExportTraces = 1 << 20
-)
-
-// checkExport refuses what could never be stored.
-func (q *Queue) checkExport(e *Export) error {
-	switch {
-	case int64(len(e.Payload)) > q.cfg.MaxFrameBytes:
-		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrTooLarge, len(e.Payload), q.cfg.MaxFrameBytes)
-	case len(e.Traces) > maxExportTraces:
-		return fmt.Errorf("%w: %d trace ids, the limit is %d", ErrTooLarge, len(e.Traces), maxExportTraces)
-	case e.Items < 0 || e.Items > maxExportItems:
-		return fmt.Errorf("append an export of %d items: 0 to %d are possible", e.Items, maxExportItems)
-	case len(e.Lane) > maxLaneBytes:
-		return fmt.Errorf("append to a lane whose descriptor has %d bytes: at most %d are kept", len(e.Lane), maxLaneBytes)
-	}
-	return nil
-}
-
 // ActiveSegment is the number of the newest active segment. Segment numbers
 // grow: every frame of an Append that has not begun yet gets this one or a
 // higher one, and a frame with a lower one was appended before, unless it is
@@ -396,22 +335,4 @@ func (q *Queue) ActiveSegment() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.active.id
-}
-
-// Export is what Append makes durable as a whole.
-type Export struct {
-	// Lane is the lane's descriptor, at most 4 KiB; equal bytes are one lane.
-	Lane string
-	// Payload is one protocol message such that messages may be concatenated.
-	Payload []byte
-	// Items is the number of spans or operations in Payload.
-	Items int
-	// Traces are the distinct trace ids in Payload.
-	Traces []TraceID
-	// Blobs are what WriteBlob returned of the export's content that is too
-	// large for its payload. Once Append has returned nil they are the
-	// export's, as durable as the rest of it, until a settlement names them
-	// (Settlement.Blobs). When it returned an error they are the caller's
-	// again, who removes them or appends them with another export.
-	Blobs []Blob
 }

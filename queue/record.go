@@ -8,7 +8,8 @@ import (
 )
 
 // recordVersion is the first byte of every journal and checkpoint record.
-const recordVersion = 1
+// Version 1 had no eventDiscarded, and a checkpoint without its newest time.
+const recordVersion = 2
 
 // recordWriter builds a record: unsigned varints, length-prefixed bytes, and a
 // CRC-32C at the end.
@@ -33,8 +34,9 @@ func (w *recordWriter) seal() []byte {
 
 // recordReader reads what recordWriter wrote. The first failure sticks.
 type recordReader struct {
-	buf []byte
-	err error
+	version byte
+	buf     []byte
+	err     error
 }
 
 // openRecord checks the version and checksum of a record.
@@ -46,10 +48,10 @@ func openRecord(b []byte) (*recordReader, error) {
 	if crc32.Checksum(body, castagnoli) != sum {
 		return nil, fmt.Errorf("record fails its checksum: %w", ErrDamaged)
 	}
-	if body[0] != recordVersion {
-		return nil, fmt.Errorf("record version %d, this weir reads version %d: %w", body[0], recordVersion, ErrDamaged)
+	if body[0] < 1 || body[0] > recordVersion {
+		return nil, fmt.Errorf("record version %d, this weir reads versions 1 to %d: %w", body[0], recordVersion, ErrDamaged)
 	}
-	return &recordReader{buf: body[1:]}, nil
+	return &recordReader{version: body[0], buf: body[1:]}, nil
 }
 
 // close reports what went wrong, if anything, or that something is left over.
@@ -151,6 +153,7 @@ const (
 	eventLost      eventKind = 10 // frames of a segment could not be read; text is the reason
 	eventPartly    eventKind = 12 // done items of the frame were delivered, the others dropped; text is the reason
 	eventClosed    eventKind = 11 // case from holds nothing more and is forgotten
+	eventDiscarded eventKind = 13 // items of no frame were accepted and dropped; text is the reason
 )
 
 // event is one entry of the journal. Every field is written for every kind,

@@ -248,7 +248,7 @@ func (r *recovery) recount(s *segment, bad []uint32, e *event) {
 		return
 	}
 	if _, counted := s.placed[e.seq]; !counted {
-		s.tally(bucket{e.lane, r.q.st.standing(e.from)}).add(e.tally())
+		r.q.st.grow(s.segmentState, bucket{e.lane, r.q.st.standing(e.from)}, e.tally())
 		r.q.st.accepted += e.items
 	}
 }

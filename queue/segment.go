@@ -37,6 +37,7 @@ type segment struct {
 	index     *segmentIndex // nil: not loaded
 	sealed    bool          // takes no more frames
 	pins      int           // users of store that must not find it closed
+	retired   bool          // drained, and about to be removed: nobody pins it any more
 	touched   time.Time     // last lease or settlement
 	diskBytes int64         // as last measured
 
@@ -53,6 +54,7 @@ type segment struct {
 	logRoom    int64 // value log bytes preallocated
 	indexRoom  int64 // write-ahead log bytes preallocated
 	journal    uint32
+	floorMS    int64 // its frames are accepted at this time or later: after those of older segments
 
 	usage          atomic.Int32 // percent full, written by the committer
 	measuredClosed bool         // diskBytes is final; guarded by Queue.mu
@@ -72,25 +74,27 @@ type frameInfo struct {
 type frameState uint8
 
 const (
-	frameGone frameState = iota
-	frameReady
+	frameGone  frameState = iota
+	frameReady            // to be leased, at whatever place
 	frameLeased
-	frameKept // at a place other than Pending
 )
 
 func (f *frameInfo) tally() tally {
 	return tally{frames: 1, items: int64(f.items), rawBytes: int64(f.rawBytes), bytes: int64(f.bytes), oldestMS: f.atMS}
 }
 
-// segmentIndex lists a loaded segment's frames by number, and per lane the
-// numbers that are ready, ascending.
+// segmentIndex lists a loaded segment's frames by number, and by lane and place
+// the numbers that are ready, by age.
 type segmentIndex struct {
 	frames []frameInfo
-	ready  map[LaneID][]uint32
+	ready  map[bucket][]uint32
 	leased int
 }
 
-func newSegmentIndex() *segmentIndex { return &segmentIndex{ready: map[LaneID][]uint32{}} }
+func newSegmentIndex() *segmentIndex { return &segmentIndex{ready: map[bucket][]uint32{}} }
+
+// bucket is where the frame stands.
+func (f *frameInfo) bucket() bucket { return bucket{f.lane, f.place} }
 
 // put records frame seq, growing the list as needed.
 func (x *segmentIndex) put(seq uint32, f frameInfo) {
@@ -103,76 +107,100 @@ func (x *segmentIndex) put(seq uint32, f frameInfo) {
 	}
 }
 
-// makeReady puts a frame's number into its lane's ready list, in order.
+// makeReady puts a frame's number into the ready list of where it stands, in
+// order.
 func (x *segmentIndex) makeReady(seq uint32) {
 	f := &x.frames[seq]
 	f.state = frameReady
-	list := x.ready[f.lane]
+	b := f.bucket()
+	list := x.ready[b]
 	if n := len(list); n == 0 || x.before(list[n-1], seq) < 0 {
-		x.ready[f.lane] = append(list, seq)
+		x.ready[b] = append(list, seq)
 		return
 	}
 	at, found := slices.BinarySearchFunc(list, seq, x.before)
 	if !found {
-		x.ready[f.lane] = slices.Insert(list, at, seq)
+		x.ready[b] = slices.Insert(list, at, seq)
 	}
 }
 
-// dropReady takes a number out of its lane's ready list, wherever it stands.
+// dropReady takes a number out of its ready list, wherever it stands there.
 func (x *segmentIndex) dropReady(seq uint32) {
-	lane := x.frames[seq].lane
-	if at, found := slices.BinarySearchFunc(x.ready[lane], seq, x.before); found {
-		x.ready[lane] = slices.Delete(x.ready[lane], at, at+1)
+	b := x.frames[seq].bucket()
+	if at, found := slices.BinarySearchFunc(x.ready[b], seq, x.before); found {
+		x.setReady(b, slices.Delete(x.ready[b], at, at+1))
 	}
 }
 
-// settle takes a frame out of the index.
-func (x *segmentIndex) settle(seq uint32) {
+// setReady replaces a list.
+func (x *segmentIndex) setReady(b bucket, list []uint32) {
+	if len(list) == 0 {
+		delete(x.ready, b)
+	} else {
+		x.ready[b] = list
+	}
+}
+
+// takeOut takes a frame out of its list, or from whoever leased it. It reports
+// whether the frame is there.
+func (x *segmentIndex) takeOut(seq uint32) bool {
 	if seq >= uint32(len(x.frames)) {
-		return
+		return false
 	}
 	switch x.frames[seq].state {
 	case frameLeased:
 		x.leased--
 	case frameReady:
 		x.dropReady(seq)
-	case frameGone, frameKept:
+	case frameGone:
+		return false
 	}
-	x.frames[seq].state = frameGone
+	return true
+}
+
+// settle takes a frame out of the index.
+func (x *segmentIndex) settle(seq uint32) {
+	if x.takeOut(seq) {
+		x.frames[seq].state = frameGone
+	}
 }
 
 // place moves a frame to a place.
 func (x *segmentIndex) place(seq uint32, to Place) {
-	if seq >= uint32(len(x.frames)) {
-		return
-	}
-	f := &x.frames[seq]
-	if f.state == frameGone {
-		return
-	}
-	wasReady, wasLeased := f.state == frameReady, f.state == frameLeased
-	if wasLeased {
-		x.leased--
-	}
-	f.place = to
-	if to == Pending {
+	if x.takeOut(seq) {
+		x.frames[seq].place = to
 		x.makeReady(seq)
-		return
 	}
-	if wasReady {
-		x.dropReady(seq)
-	}
-	f.state = frameKept
 }
 
-// release makes every frame at a place ready.
+// release makes the frames at a place pending. Those that are leased are when
+// they are returned.
 func (x *segmentIndex) release(p Place) {
-	for seq := range x.frames {
-		if f := &x.frames[seq]; f.state == frameKept && f.place == p {
-			f.place = Pending
-			x.makeReady(uint32(seq))
+	for from, list := range x.ready {
+		if from.place != p {
+			continue
 		}
+		delete(x.ready, from)
+		for _, seq := range list {
+			x.frames[seq].place = Pending
+		}
+		to := bucket{from.lane, Pending}
+		merged := append(x.ready[to], list...)
+		slices.SortFunc(merged, x.before)
+		x.ready[to] = merged
 	}
+}
+
+// giveBack ends the lease of a frame that was not settled: it is ready where
+// it stood, or pending if that case was released meanwhile. mu is held.
+func (q *Queue) giveBackLocked(r *leaseRef) {
+	x := r.seg.index
+	if x == nil || x.frames[r.seq].state != frameLeased {
+		return
+	}
+	x.leased--
+	x.frames[r.seq].place = q.st.standing(x.frames[r.seq].place)
+	x.makeReady(r.seq)
 }
 
 // newSegment makes the runtime half of a segment.
@@ -349,9 +377,12 @@ func (q *Queue) acquireStore(s *segment) (store, error) {
 		s.store, s.writable = st, writable
 	}
 	q.mu.Lock()
+	defer q.mu.Unlock()
+	if s.retired {
+		return nil, ErrClosed
+	}
 	s.pins++
 	s.touched = q.cfg.now()
-	q.mu.Unlock()
 	return s.store, nil
 }
 

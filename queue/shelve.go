@@ -94,7 +94,7 @@ func (q *Queue) leaseAll(s *segment) []leaseRef {
 	var refs []leaseRef
 	for seq := range s.index.frames {
 		f := &s.index.frames[seq]
-		if f.state != frameReady && f.state != frameKept {
+		if f.state != frameReady {
 			continue
 		}
 		f.state = frameLeased
@@ -113,18 +113,7 @@ func (q *Queue) endShelving(refs []leaseRef) {
 	defer q.mu.Unlock()
 	for i := range refs {
 		refs[i].seg.shelving = false
-		x := refs[i].seg.index
-		if x == nil {
-			continue
-		}
-		if f := &x.frames[refs[i].seq]; f.state == frameLeased {
-			x.leased--
-			if f.place = q.st.standing(f.place); f.place == Pending {
-				x.makeReady(refs[i].seq)
-			} else {
-				f.state = frameKept
-			}
-		}
+		q.giveBackLocked(&refs[i])
 	}
 }
 

@@ -82,15 +82,44 @@ func (s *segmentState) tally(b bucket) *tally {
 	return t
 }
 
-func (s *segmentState) remove(b bucket, t tally) {
+// grow counts t more in a segment's bucket.
+func (st *state) grow(s *segmentState, b bucket, t tally) {
+	s.tally(b).add(t)
+	st.countPlace(b.place, t.bytes)
+}
+
+// shrink counts t less in a segment's bucket, if there is anything in it.
+func (st *state) shrink(s *segmentState, b bucket, t tally) {
 	have := s.live[b]
 	if have == nil {
 		return
 	}
+	before := have.bytes
 	have.sub(t)
+	st.countPlace(b.place, have.bytes-before)
 	if have.frames == 0 {
 		delete(s.live, b)
 	}
+}
+
+// countPlace keeps the sum of what a case holds.
+func (st *state) countPlace(p Place, bytes int64) {
+	if p == Pending {
+		return
+	}
+	if st.placeBytes[p] += bytes; st.placeBytes[p] == 0 {
+		delete(st.placeBytes, p)
+	}
+}
+
+// anyLive reports whether there is a live frame.
+func (st *state) anyLive() bool {
+	for _, s := range st.segments {
+		if len(s.live) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // liveBytes is what the segment's live frames take.
@@ -159,6 +188,13 @@ type state struct {
 	notes    map[string][]byte
 	segments map[uint64]*segmentState
 
+	// newestMS is the latest time at which a frame was accepted: no younger
+	// frame may say that it is older. It is forgotten when nothing is live.
+	newestMS int64
+
+	// placeBytes is the sum of the segments' tallies by case.
+	placeBytes map[Place]int64
+
 	// Sums over notes, kept by setNote.
 	callerNotes     int   // those that do not name blobs
 	callerNoteBytes int64 // of their keys and values
@@ -169,7 +205,7 @@ func newState() *state {
 		nextSegment: 1, nextLane: 1, nextPlace: 1,
 		dropped: map[string]int64{}, lanes: map[LaneID]*laneState{}, byName: map[string]*laneState{},
 		cases: map[Place]*caseState{}, notes: map[string][]byte{},
-		segments: map[uint64]*segmentState{},
+		segments: map[uint64]*segmentState{}, placeBytes: map[Place]int64{},
 	}
 }
 
@@ -182,7 +218,8 @@ func (st *state) addFrame(s *segmentState, seq uint32, h frameHeader) {
 		return
 	}
 	st.nextPlace = max(st.nextPlace, h.place+1)
-	s.tally(bucket{h.lane, st.placeOf(s, seq, h.place)}).add(h.tally())
+	st.newestMS = max(st.newestMS, h.acceptedAtMS)
+	st.grow(s, bucket{h.lane, st.placeOf(s, seq, h.place)}, h.tally())
 	if h.accepted {
 		st.accepted += int64(h.items)
 	}
@@ -206,8 +243,8 @@ func (st *state) apply(e *event) {
 	case eventPlaced:
 		if s := st.segments[e.segment]; s != nil && !s.gone.has(e.seq) {
 			t := e.tally()
-			s.remove(bucket{e.lane, st.standing(e.from)}, t)
-			s.tally(bucket{e.lane, st.standing(e.to)}).add(t)
+			st.shrink(s, bucket{e.lane, st.standing(e.from)}, t)
+			st.grow(s, bucket{e.lane, st.standing(e.to)}, t)
 			s.placed[e.seq] = st.standing(e.to)
 		}
 	case eventReleased:
@@ -228,9 +265,12 @@ func (st *state) apply(e *event) {
 		if s := st.segments[e.segment]; s != nil {
 			t := e.tally()
 			t.frames = e.frames
-			s.remove(bucket{e.lane, st.standing(e.from)}, t)
+			st.shrink(s, bucket{e.lane, st.standing(e.from)}, t)
 			s.damaged = true
 		}
+		st.dropped[e.text] += e.items
+	case eventDiscarded:
+		st.accepted += e.items
 		st.dropped[e.text] += e.items
 	}
 }
@@ -300,7 +340,7 @@ func (st *state) applyGone(e *event) {
 	s.gone.set(e.seq)
 	delete(s.placed, e.seq)
 	place := st.standing(e.from)
-	s.remove(bucket{e.lane, place}, e.tally())
+	st.shrink(s, bucket{e.lane, place}, e.tally())
 	switch e.kind {
 	case eventDelivered:
 		st.delivered += e.items
@@ -320,7 +360,7 @@ func (st *state) applyGone(e *event) {
 		if e.toSeq >= to.next {
 			to.next = e.toSeq + 1
 		}
-		to.tally(bucket{e.lane, place}).add(e.tally())
+		st.grow(to, bucket{e.lane, place}, e.tally())
 	default: // apply sends no others here
 	}
 }
@@ -339,6 +379,7 @@ func (st *state) applyReleased(p Place) {
 		return
 	}
 	delete(st.cases, p)
+	delete(st.placeBytes, p)
 	for _, s := range st.segments {
 		for b, t := range s.live {
 			if b.place == p {

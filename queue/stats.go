@@ -13,6 +13,10 @@ type Stats struct {
 	Segments  int
 	UsedBytes int64 // on disk, as last measured, blobs included
 	MaxBytes  int64
+	HeldBytes int64 // stored bytes in holds
+	MaxHeld   int64 // of HeldBytes
+	KeptBytes int64 // stored bytes in quarantine, and damaged
+	MaxKept   int64 // of KeptBytes
 	FreeBytes int64 // of the file system
 	Blobs     int   // kept aside, whether or not an export has taken them
 	BlobBytes int64 // of their files, those being written included
@@ -27,9 +31,11 @@ type LaneStats struct {
 	Descriptor string
 
 	PendingFrames, PendingItems, PendingRawBytes, PendingBytes int64
-	KeptItems, KeptBytes                                       int64
-	LeasedFrames                                               int
-	OldestAt                                                   time.Time // at latest; zero: nothing is pending
+	HeldFrames, HeldItems, HeldBytes                           int64     // in holds
+	KeptItems, KeptBytes                                       int64     // in quarantine, and damaged
+	LeasedFrames                                               int       // that were pending when they were leased
+	OldestAt                                                   time.Time // of what is pending, at latest; zero: nothing is
+	OldestHeldAt                                               time.Time // of what is held, at latest; zero: nothing is
 }
 
 // Stats reads the state of the queue. It costs time proportional to the
@@ -39,7 +45,9 @@ func (q *Queue) Stats() Stats {
 	s := Stats{
 		Totals: q.st.totals(), Segments: len(q.segs), Reports: slices.Clone(q.reports),
 		MaxBytes: q.cfg.MaxBytes, MinFree: q.disk.minFreeBytes, Lanes: q.lanesLocked(),
+		MaxHeld: q.shareMax(shareHeld), MaxKept: q.shareMax(shareKept),
 	}
+	s.HeldBytes, s.KeptBytes = s.MaxHeld-q.shareLeftLocked(shareHeld), s.MaxKept-q.shareLeftLocked(shareKept)
 	q.mu.Unlock()
 	s.UsedBytes, s.Refusing = q.disk.usedBytes(), q.disk.full.Load()
 	s.Blobs, s.BlobBytes = q.blobs.count(), q.disk.blobs.Load()
@@ -59,35 +67,43 @@ func (q *Queue) lanesLocked() []LaneStats {
 	at := make(map[LaneID]int, len(q.st.lanes))
 	for id, l := range q.st.lanes {
 		at[id] = len(out)
-		out = append(out, LaneStats{ID: id, Descriptor: l.descriptor, LeasedFrames: q.inFlight[id]})
+		out = append(out, LaneStats{ID: id, Descriptor: l.descriptor, LeasedFrames: q.inFlight[id] - q.keptOut[id]})
 	}
-	oldest := make([]int64, len(out))
 	for _, s := range q.st.segments {
 		for b, t := range s.live {
-			i, ok := at[b.lane]
-			if !ok {
-				continue
+			if i, ok := at[b.lane]; ok {
+				out[i].count(q.st.shareOf(b.place), t)
 			}
-			l := &out[i]
-			if b.place != Pending {
-				l.KeptItems += t.items
-				l.KeptBytes += t.bytes
-				continue
-			}
-			l.PendingFrames += t.frames
-			l.PendingItems += t.items
-			l.PendingRawBytes += t.rawBytes
-			l.PendingBytes += t.bytes
-			if oldest[i] == 0 || t.oldestMS < oldest[i] {
-				oldest[i] = t.oldestMS
-			}
-		}
-	}
-	for i, ms := range oldest {
-		if ms != 0 {
-			out[i].OldestAt = time.UnixMilli(ms)
 		}
 	}
 	slices.SortFunc(out, func(a, b LaneStats) int { return cmp.Compare(a.ID, b.ID) })
 	return out
+}
+
+// count adds what a segment has of the lane.
+func (l *LaneStats) count(s share, t *tally) {
+	switch s {
+	case shareHeld:
+		l.HeldFrames += t.frames
+		l.HeldItems += t.items
+		l.HeldBytes += t.bytes
+		l.OldestHeldAt = earlier(l.OldestHeldAt, t.oldestMS)
+	case shareKept:
+		l.KeptItems += t.items
+		l.KeptBytes += t.bytes
+	default:
+		l.PendingFrames += t.frames
+		l.PendingItems += t.items
+		l.PendingRawBytes += t.rawBytes
+		l.PendingBytes += t.bytes
+		l.OldestAt = earlier(l.OldestAt, t.oldestMS)
+	}
+}
+
+// earlier is the earlier of two times, of which the first may be zero.
+func earlier(t time.Time, ms int64) time.Time {
+	if u := time.UnixMilli(ms); ms != 0 && (t.IsZero() || u.Before(t)) {
+		return u
+	}
+	return t
 }

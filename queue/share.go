@@ -1,0 +1,89 @@
+package queue
+
+import "fmt"
+
+// share is a part of the cap that some of what is kept back has to itself.
+type share uint8
+
+const (
+	shareNone share = iota // what is pending: it has the whole cap
+	shareKept              // quarantine and damage
+	shareHeld              // holds
+	shares    = 3
+)
+
+// shareBytes counts bytes by share.
+type shareBytes [shares]int64
+
+func (s *shareBytes) add(o shareBytes) {
+	for i := range s {
+		s[i] += o[i]
+	}
+}
+
+// shareOf is the share of the cap that a place belongs to.
+func (st *state) shareOf(p Place) share {
+	switch st.kindOf(st.standing(p)) {
+	case 0:
+		return shareNone
+	case CaseHold:
+		return shareHeld
+	default:
+		return shareKept
+	}
+}
+
+// shareMax is how many bytes a share has.
+func (q *Queue) shareMax(s share) int64 {
+	switch s {
+	case shareHeld:
+		return int64(float64(q.cfg.MaxBytes) * q.cfg.HeldShare)
+	case shareKept:
+		return int64(float64(q.cfg.MaxBytes) * q.cfg.KeptShare)
+	default:
+		return q.cfg.MaxBytes
+	}
+}
+
+// shareLeftLocked is by how much a share may grow; negative if it is over. It
+// costs time by the number of cases, not by what they hold. mu is held.
+func (q *Queue) shareLeftLocked(s share) int64 {
+	left := q.shareMax(s)
+	for p, n := range q.st.placeBytes {
+		if q.st.shareOf(p) == s {
+			left -= n
+		}
+	}
+	return left
+}
+
+// roomToKeep reports whether each share may grow by what it needs.
+func (q *Queue) roomToKeep(need shareBytes) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, s := range []share{shareKept, shareHeld} {
+		if need[s] > 0 && need[s] > q.shareLeftLocked(s) {
+			return false
+		}
+	}
+	return true
+}
+
+func fullShareError(s share, maxBytes int64) *FullError {
+	if s == shareHeld {
+		return &FullError{Reason: "held_full", Detail: fmt.Sprintf(
+			"what the quota guard holds back has reached its share of the buffer, %s; release or discard some of it, or raise buffer_max", sizeText(maxBytes))}
+	}
+	return &FullError{Reason: "kept_full", Detail: fmt.Sprintf(
+		"what is kept in quarantine has reached its share of the buffer, %s; release or discard some of it, or raise buffer_max", sizeText(maxBytes))}
+}
+
+// standing is where what was put at p stands now.
+func (q *Queue) standing(p Place) Place {
+	if p == Pending {
+		return Pending
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.st.standing(p)
+}
