@@ -420,7 +420,7 @@ func (h *holder) expire(ctx context.Context) error {
 	old := map[string][]TraceID{}
 	var freed, wanted int64
 	if pressed {
-		wanted = f.q.Stats().HeldMaxBytes / 20
+		wanted = f.q.Stats().MaxHeld / 20
 	}
 	err := f.q.EachFrame(ctx, queue.FrameFilter{Places: f.holds.has}, func(m queue.FrameMeta) bool {
 		lane, ok := lanes[m.Lane]

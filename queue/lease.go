@@ -26,6 +26,9 @@ type LeaseOptions struct {
 	// has moved it behind younger ones. A segment's own frames stand in order
 	// but for parts of older frames. Not together with Newest.
 	InOrder bool
+	// Only names the frames that may be leased; nil: any. Those that have been
+	// copied since have another name, and are not found. Not with InOrder.
+	Only map[FrameID]bool
 }
 
 // Lease is a number of frames of one lane, taken out of the queue until they
@@ -133,7 +136,7 @@ func (q *Queue) pickLoadedLocked(l *Lease, o LeaseOptions, rawBytes *int64, trie
 	now := q.cfg.now()
 	for _, st := range order {
 		s := q.segs[st.id]
-		if s == nil || (s.index == nil && tried[s.id]) {
+		if s == nil || (s.index == nil && tried[s.id]) || !o.wants(s.id) {
 			continue
 		}
 		if s.index == nil {
@@ -212,8 +215,49 @@ func oldestReady(segments []*segment, b bucket) (oldest *segment) {
 // firstReadyMS is when the first ready frame in b was accepted. There is one.
 func (x *segmentIndex) firstReadyMS(b bucket) int64 { return x.frames[x.ready[b][0]].atMS }
 
+// wants reports whether a segment may have frames that the options name.
+func (o *LeaseOptions) wants(segment uint64) bool {
+	if o.Only == nil {
+		return true
+	}
+	for id := range o.Only {
+		if id.Segment == segment {
+			return true
+		}
+	}
+	return false
+}
+
+// pickNamed leases the ready frames of one segment that the options name.
+func pickNamed(l *Lease, s *segment, o LeaseOptions, rawBytes *int64) (picked bool) {
+	ready := s.index.ready[o.bucket()]
+	left := make([]uint32, 0, len(ready))
+	for i, seq := range ready {
+		f := &s.index.frames[seq]
+		if !o.Only[FrameID{s.id, seq}] {
+			left = append(left, seq)
+			continue
+		}
+		if len(l.refs) >= o.MaxFrames || len(l.refs) > 0 && *rawBytes+int64(f.rawBytes) > o.MaxRawBytes {
+			*rawBytes = o.MaxRawBytes // full: the next frame is for the next lease
+			left = append(left, ready[i:]...)
+			break
+		}
+		f.state = frameLeased
+		s.index.leased++
+		*rawBytes += int64(f.rawBytes)
+		l.refs = append(l.refs, leaseRef{seg: s, seq: seq, info: *f})
+		picked = true
+	}
+	s.index.setReady(o.bucket(), left)
+	return picked
+}
+
 // pickFrom leases ready frames of one segment.
 func pickFrom(l *Lease, s *segment, o LeaseOptions, rawBytes *int64) (picked bool) {
+	if o.Only != nil {
+		return pickNamed(l, s, o, rawBytes)
+	}
 	ready := s.index.ready[o.bucket()]
 	for len(ready) > 0 && len(l.refs) < o.MaxFrames {
 		i := 0
