@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"weir/queue"
+	"weir/quota"
 )
 
 // The tests' protocol: a payload is lines, an item is a line. Lines
@@ -22,6 +23,28 @@ import (
 const protocolLines Protocol = 200
 
 type lineDivider struct{}
+
+// Split implements Divider: a line's trace is what it begins with.
+func (lineDivider) Split(payload []byte, n int, part func(TraceID) int) ([]Piece, error) {
+	pieces := make([]Piece, n)
+	for line := range strings.Lines(string(payload)) {
+		id := lineTrace(line)
+		p := &pieces[part(id)]
+		p.Payload = append(p.Payload, line...)
+		p.Items++
+		if !slices.Contains(p.Traces, id) {
+			p.Traces = append(p.Traces, id)
+		}
+	}
+	return pieces, nil
+}
+
+// lineTrace is the trace of a line: what stands before its first colon.
+func lineTrace(line string) (id TraceID) {
+	name, _, _ := strings.Cut(line, ":")
+	copy(id[:], strings.TrimSpace(name))
+	return id
+}
 
 func (lineDivider) Slice(payload []byte, from, to int) (Piece, error) {
 	lines := bytes.SplitAfter(bytes.TrimSuffix(payload, []byte("\n")), []byte("\n"))
@@ -119,6 +142,9 @@ type rig struct {
 	dest Destination
 	cfg  ForwardConfig
 	disk queue.Config // Dir is filled in
+
+	dividers map[Protocol]Divider
+	guard    *quota.Guard // nil: no limit
 }
 
 func newRig(t *testing.T, up *fakeUpstream) *rig {
@@ -127,8 +153,9 @@ func newRig(t *testing.T, up *fakeUpstream) *rig {
 		t: t, dir: t.TempDir(), up: up,
 		dest: Destination{UpstreamURL: "https://upstream.test", APIKey: "lsv2_pt_own_key_0001", Workspace: "ws-own", Project: "own-project"},
 		cfg: ForwardConfig{
-			Linger: time.Millisecond, Dividers: map[Protocol]Divider{protocolLines: lineDivider{}}, Logger: slog.New(slog.DiscardHandler),
+			Linger: time.Millisecond, Logger: slog.New(slog.DiscardHandler),
 		},
+		dividers: map[Protocol]Divider{protocolLines: lineDivider{}},
 	}
 	r.open()
 	t.Cleanup(func() { r.close(context.Background()) })
@@ -147,8 +174,20 @@ func (r *rig) open() {
 	if err != nil || len(unreadable) > 0 {
 		r.t.Fatal(err, unreadable)
 	}
-	r.q, r.a = q, NewAcceptor(q, v)
-	r.f = NewForwarder(q, r.up, v, r.dest, r.cfg)
+	r.q = q
+	r.limit(v)
+	r.a = NewAcceptor(q, v, r.cfg.Quota)
+	r.f = NewForwarder(q, r.up, v, r.cfg)
+}
+
+// limit sets the pipeline's quota up.
+func (r *rig) limit(v *Vault) {
+	r.t.Helper()
+	var err error
+	r.cfg.Quota, err = NewQuota(QuotaConfig{Guard: r.guard, Queue: r.q, Vault: v, Destination: r.dest, Dividers: r.dividers})
+	if err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 func (r *rig) close(ctx context.Context) {

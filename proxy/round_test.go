@@ -166,7 +166,9 @@ func (r *runsRig) reopen() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	r.f = NewForwarder(r.q, r.smith, v, r.dest, r.cfg)
+	r.limit(v)
+	r.a = NewAcceptor(r.q, v, r.cfg.Quota)
+	r.f = NewForwarder(r.q, r.smith, v, r.cfg)
 }
 
 func numbered(n int) (id runs.ID) {

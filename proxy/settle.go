@@ -14,6 +14,11 @@ type Divider interface {
 	// Slice returns a message with items [from, to) of payload, and the trace
 	// ids in it. Items are numbered in the order they stand.
 	Slice(payload []byte, from, to int) (Piece, error)
+	// Split cuts payload by trace: part names, for each trace id, which of n
+	// pieces its items belong to (0 <= part < n). Pieces stand in the order
+	// asked for; one without items has Items 0 and no payload. Together the
+	// pieces hold exactly the payload's items, in their order.
+	Split(payload []byte, n int, part func(TraceID) int) ([]Piece, error)
 }
 
 // Piece is part of a payload, a message of its own.
@@ -21,6 +26,7 @@ type Piece struct {
 	Payload []byte
 	Items   int
 	Traces  []TraceID
+	Blobs   []string // ids of the blobs its items refer to (runs only)
 }
 
 // settle does what the outcome says: the one switch over the four outcomes.

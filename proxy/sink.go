@@ -65,6 +65,10 @@ type Export struct {
 	// keeps no reference after Accept returns.
 	TraceIDs []TraceID
 
+	// Marks say more of each of TraceIDs, in their order; nil if there is nothing
+	// to say.
+	Marks []TraceMark
+
 	// NamesProject is set when the data says itself which project it belongs
 	// to; weir's default project is then not put over it. Run operations say
 	// so one by one instead.
@@ -74,6 +78,13 @@ type Export struct {
 	// and has been spooled to disk before (ProtocolRuns). Once Accept has
 	// returned nil they belong to the sink.
 	Blobs []runs.Blob
+}
+
+// TraceMark is what an export says about one of its traces.
+type TraceMark struct {
+	Project string // the project its data names itself; empty: the lane's
+	Failed  bool   // some span or run of it shows an error
+	Follows bool   // the export only adds to it: updates without their create, attachments, feedback; nothing of it begins the trace here (runs only)
 }
 
 // Receipt is what a sink says about an export it has made durable.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -84,7 +85,7 @@ func TestDataThatCannotBeSettledIsNotSentOverAndOver(t *testing.T) {
 	up := newFakeUpstream()
 	up.set(func(*Request, []string) Outcome { return refused(RefusedSize, 413) })
 	r := newRig(t, up)
-	r.reopen(func() { r.cfg.Dividers = map[Protocol]Divider{protocolLines: miscountingDivider{}} })
+	r.reopen(func() { r.dividers = map[Protocol]Divider{protocolLines: miscountingDivider{}} })
 	r.accept(Caller{}, "a", "b")
 	r.f.Start(t.Context())
 	r.until("the lane to wait", func(queue.Totals) bool {
@@ -104,6 +105,10 @@ func (d miscountingDivider) Slice(payload []byte, from, to int) (Piece, error) {
 
 type brokenDivider struct{}
 
+func (brokenDivider) Split([]byte, int, func(TraceID) int) ([]Piece, error) {
+	return nil, errors.New("no such message")
+}
+
 func (brokenDivider) Slice([]byte, int, int) (Piece, error) {
 	return Piece{}, fmt.Errorf("no item begins there")
 }
@@ -114,7 +119,7 @@ func TestWhatCannotBeDividedIsQuarantinedWhole(t *testing.T) {
 			up := newFakeUpstream()
 			up.set(func(*Request, []string) Outcome { return refused(class, 400) })
 			r := newRig(t, up)
-			r.reopen(func() { r.cfg.Dividers = map[Protocol]Divider{protocolLines: brokenDivider{}} })
+			r.reopen(func() { r.dividers = map[Protocol]Divider{protocolLines: brokenDivider{}} })
 			r.accept(Caller{}, "a", "b")
 			r.f.Start(t.Context())
 			r.until("the quarantine", func(tt queue.Totals) bool { return tt.Quarantined == 2 })
