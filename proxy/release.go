@@ -42,6 +42,7 @@ func (h *holder) run(ctx context.Context) {
 	var last time.Time
 	for {
 		if err := h.round(ctx); err != nil && ctx.Err() == nil {
+			dbg(err)
 			h.f.noteHoldError(err)
 		}
 		select {
@@ -209,7 +210,7 @@ func (h *holder) letGo(ctx context.Context, account string, lanes map[queue.Lane
 		traces := slices.Clone(m.Traces)
 		var moved []bool
 		moved, failed = f.guard.Release(account, &quota.Choice{
-			IDs: traces, Most: most - int64(len(ids)), OnlyFailed: p.onlyFailed, Project: p.order.Project,
+			IDs: traces, Most: most - int64(len(ids)), OnlyFailed: p.onlyFailed, Project: p.order.Project, Month: p.order.Month,
 		})
 		for i, yes := range moved {
 			if yes {

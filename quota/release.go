@@ -21,7 +21,10 @@ const (
 
 // Order is a release of held traces that is to be done.
 type Order struct {
-	ID int64 `json:"id"` // unique in the account while it stands
+	ID int64 `json:"id"` // unique in the account
+	// Month is when it was given: what is left of it when the month turns is the
+	// business of the month's own order.
+	Month Month `json:"month"`
 	// Most is how many traces to release, negative for as many as there is room
 	// for. There is never more released than that.
 	Most int64 `json:"most"`
@@ -52,10 +55,8 @@ func (g *Guard) order(account string, s *scope, o Order) error {
 	if len(s.Orders) >= maxOrders {
 		return ErrTooManyOrders
 	}
-	for _, old := range s.Orders {
-		o.ID = max(o.ID, old.ID)
-	}
-	o.ID++
+	s.LastOrder++
+	o.ID, o.Month = s.LastOrder, g.clock.month
 	s.Orders = append(s.Orders, o)
 	return g.save(account, s)
 }
@@ -114,6 +115,7 @@ type Choice struct {
 	OnlyFailed bool
 	// Project passes over traces of other projects; nil: all.
 	Project *string
+	Month   Month // of the order
 }
 
 // Release lets go of held traces, in their order, while there is room for them,
@@ -122,6 +124,9 @@ func (g *Guard) Release(account string, what *Choice) ([]bool, error) {
 	c, err := g.claim(account, false)
 	if err != nil {
 		return nil, err
+	}
+	if c.Month != what.Month {
+		return make([]bool, len(what.IDs)), nil
 	}
 	if c.shared {
 		g.claims.Lock()

@@ -30,7 +30,8 @@ type scope struct {
 	// Window is the hour's count.
 	Window window `json:"window"`
 	// Orders are the releases to be done.
-	Orders []Order `json:"orders,omitempty"`
+	Orders    []Order `json:"orders,omitempty"`
+	LastOrder int64   `json:"lastOrder,omitempty"`
 
 	warned time.Time // when callers were last told that the limit is reached
 	reply  string    // said in the next reply
