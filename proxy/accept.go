@@ -84,6 +84,10 @@ func (a *Acceptor) Accept(ctx context.Context, e *Export) (Receipt, error) {
 		a.refused(ctx, admitted, err)
 		return Receipt{}, pressure(err)
 	}
+	if admitted.late {
+		a.gate.stranded.Store(true) // the release may have been over before this was there
+		a.gate.pokeHold()
+	}
 	for _, b := range admitted.discarded {
 		a.q.RemoveBlob(queue.Blob(b))
 	}

@@ -67,7 +67,8 @@ func (f *Forwarder) claim(s *sending) (ok bool, err error) {
 	}
 	held := map[TraceID]bool{}
 	for i, v := range verdicts {
-		if v.State == quota.Held || v.State == quota.Releasing || v.State == quota.Dropped {
+		// What is Releasing and stands here has left the hold already.
+		if v.State == quota.Held || v.State == quota.Dropped {
 			held[s.traces[i]] = true
 		}
 	}
