@@ -191,16 +191,19 @@ func TestSharesOfTheCapAreApart(t *testing.T) {
 	part := func(ids []uint64, p Place) []Part {
 		return []Part{{Payload: message(ids[0], 8000), Items: 1, Traces: []TraceID{traceOf(ids[0])}, Place: p}}
 	}
-	for name, settle := range map[string]func(ids []uint64) Settlement{
-		"to another hold":  func([]uint64) Settlement { return Settlement{Result: ResultKept, Place: other} },
-		"split and stays":  func(ids []uint64) Settlement { return Settlement{Result: ResultReplaced, Parts: part(ids, hold)} },
-		"split and leaves": func(ids []uint64) Settlement { return Settlement{Result: ResultReplaced, Parts: part(ids, Pending)} },
-		"pending":          func([]uint64) Settlement { return Settlement{Result: ResultPending} },
-		"dropped":          func([]uint64) Settlement { return Settlement{Result: ResultDropped, Reason: "policy"} },
+	for _, c := range []struct { // those that free nothing come first
+		name   string
+		settle func(ids []uint64) Settlement
+	}{
+		{"to another hold", func([]uint64) Settlement { return Settlement{Result: ResultKept, Place: other} }},
+		{"split and stays", func(ids []uint64) Settlement { return Settlement{Result: ResultReplaced, Parts: part(ids, hold)} }},
+		{"split and leaves", func(ids []uint64) Settlement { return Settlement{Result: ResultReplaced, Parts: part(ids, Pending)} }},
+		{"pending", func([]uint64) Settlement { return Settlement{Result: ResultPending} }},
+		{"dropped", func([]uint64) Settlement { return Settlement{Result: ResultDropped, Reason: "policy"} }},
 	} {
 		l := mustLease(t, q, LeaseOptions{Lane: lane, Place: hold, MaxFrames: 1})
-		if err := l.Settle(settle(leasedIDs(t, l))); err != nil {
-			t.Errorf("%s: %v", name, err)
+		if err := l.Settle(c.settle(leasedIDs(t, l))); err != nil {
+			t.Errorf("%s: %v", c.name, err)
 		}
 	}
 	checkTotals(t, q)
