@@ -49,7 +49,8 @@ const maxUsageRange = 31 * 24 * time.Hour
 // the day (LangSmith docs: granular usage).
 func parseUsageQuery(query url.Values) (usageQuery, error) {
 	q := usageQuery{workspaces: query["workspace_ids"], stride: time.Hour}
-	for name, dst := range map[string]*time.Time{"start_time": &q.start, "end_time": &q.end} {
+	for i, dst := range []*time.Time{&q.start, &q.end} {
+		name := [...]string{"start_time", "end_time"}[i]
 		text := query.Get(name)
 		if text == "" {
 			return q, fmt.Errorf("%s: Field required", name)
