@@ -19,7 +19,7 @@ func (s *Server) usageLimits(_ *request, from caller) reply {
 	now := s.Now()
 	key := accountKey(from.tenant)
 	s.store.mu.Lock()
-	var over *overLimit
+	var over *limitError
 	if a := s.store.quota.accounts[key]; a != nil {
 		over = a.rejecting(now, s.store.quota.limits(key))
 	}

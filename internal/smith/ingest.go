@@ -331,7 +331,7 @@ func (s *Server) readRuns(x *ingest, b *buffers) error {
 func runsRefusal(r *request, err error) reply {
 	f := r.route.family
 	var no *refusal
-	var over *overLimit
+	var over *limitError
 	switch {
 	case errors.As(err, &over):
 		return over.reply()

@@ -72,8 +72,8 @@ const (
 	LimitUserLonglivedTraces LimitKind = "user_defined_monthly_longlived_traces"
 )
 
-// overLimit refuses a request for a limit of its tenant.
-type overLimit struct {
+// limitError refuses a request for a limit of its tenant.
+type limitError struct {
 	kind  LimitKind
 	limit int64
 }
@@ -82,29 +82,29 @@ type overLimit struct {
 // been published, and so has the form of user-defined limits; what the service
 // says of hours, bytes and minutes is not known, so those sentences are named
 // after the API's kinds of limit in the form of the month's.
-func (o *overLimit) Error() string {
-	switch o.kind {
-	case LimitUserMonthlyTraces:
-		return fmt.Sprintf("usage limit monthly_traces of %d exceeded", o.limit)
-	case LimitUserLonglivedTraces:
-		return fmt.Sprintf("usage limit monthly_longlived_traces of %d exceeded", o.limit)
-	}
+func (o *limitError) Error() string {
 	const prefix = "Too many requests: tenant exceeded usage limits: "
 	switch o.kind {
+	case LimitMonthlyTraces:
+		return prefix + "Monthly unique traces usage limit exceeded"
 	case LimitHourlyEvents:
 		return prefix + "Hourly events usage limit exceeded"
 	case LimitHourlyBytes:
 		return prefix + "Hourly payload size usage limit exceeded"
 	case LimitMinuteEvents:
 		return prefix + "Events per minute usage limit exceeded"
+	case LimitUserMonthlyTraces:
+		return fmt.Sprintf("usage limit monthly_traces of %d exceeded", o.limit)
+	case LimitUserLonglivedTraces:
+		return fmt.Sprintf("usage limit monthly_longlived_traces of %d exceeded", o.limit)
 	default:
-		return prefix + "Monthly unique traces usage limit exceeded"
+		return prefix + string(o.kind)
 	}
 }
 
 // reply is the 429. It has no Retry-After (langsmith-sdk 3377), and both of
 // the service's halves word it the same.
-func (o *overLimit) reply() reply {
+func (o *limitError) reply() reply {
 	return familyGo.failure(http.StatusTooManyRequests, o.Error())
 }
 

@@ -41,7 +41,7 @@ func (s *Server) otlp(r *request, from caller) reply {
 	}
 	err := s.takeOTLP(r, b, in)
 	var gone *readError
-	var over *overLimit
+	var over *limitError
 	switch {
 	case err == nil:
 	case errors.Is(err, errVanished):

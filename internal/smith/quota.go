@@ -141,7 +141,7 @@ type claim struct {
 }
 
 // claimLocked grants a request what it wants of its tenant's limits, all of it
-// or nothing: then the error is an *overLimit and has been counted.
+// or nothing: then the error is an *limitError and has been counted.
 func (st *store) claimLocked(in *Request, want demand) (claim, error) {
 	key := accountKey(in.Workspace)
 	a, limits := st.quota.account(key), st.quota.limits(key)
@@ -162,7 +162,7 @@ func (st *store) claimLocked(in *Request, want demand) (claim, error) {
 }
 
 // tell counts a request that is refused, or answered as if it were not.
-func (a *account) tell(over *overLimit, lost bool) {
+func (a *account) tell(over *limitError, lost bool) {
 	if lost {
 		a.lost[over.kind]++
 		return
@@ -232,8 +232,8 @@ func (c *claim) addUpgrades(rs *runStore, tenant string) {
 // over returns the first limit that the claim exceeds, or nil. A request
 // without spans, posts and patches exceeds none but that of upgrades: whether
 // the service refuses an empty one is not known.
-func (c *claim) over(l Limits, before int64, refuseUpdates bool) *overLimit {
-	for _, m := range []overLimit{{LimitMonthlyTraces, l.MonthlyTraces}, {LimitUserMonthlyTraces, l.UserMonthlyTraces}} {
+func (c *claim) over(l Limits, before int64, refuseUpdates bool) *limitError {
+	for _, m := range []limitError{{LimitMonthlyTraces, l.MonthlyTraces}, {LimitUserMonthlyTraces, l.UserMonthlyTraces}} {
 		exceeds := len(c.traces) > 0 && c.month.traces() > m.limit
 		if m.limit > 0 && (exceeds || refuseUpdates && c.want.events > 0 && before >= m.limit) {
 			return &m
@@ -242,24 +242,24 @@ func (c *claim) over(l Limits, before int64, refuseUpdates bool) *overLimit {
 	hour, minute := hourOf(c.at), minuteOf(c.at)
 	inHour, inMinute := peek(c.account.hours, hour), peek(c.account.minutes, minute)
 	for _, w := range []struct {
-		overLimit
+		limitError
 
 		window, used, more int64
 	}{
-		{overLimit{LimitHourlyEvents, l.HourlyEvents}, hour, inHour.events, c.want.events},
-		{overLimit{LimitHourlyBytes, l.HourlyBytes}, hour, inHour.bytes, c.want.bytes},
-		{overLimit{LimitMinuteEvents, l.MinuteEvents}, minute, inMinute.events, c.want.events},
+		{limitError{LimitHourlyEvents, l.HourlyEvents}, hour, inHour.events, c.want.events},
+		{limitError{LimitHourlyBytes, l.HourlyBytes}, hour, inHour.bytes, c.want.bytes},
+		{limitError{LimitMinuteEvents, l.MinuteEvents}, minute, inMinute.events, c.want.events},
 	} {
 		if w.limit <= 0 || c.want.events == 0 {
 			continue
 		}
 		if w.used+w.more > w.limit || c.account.rejects(w.kind, w.window, w.limit) {
 			c.account.stuck[w.kind] = rejection{w.window, w.limit}
-			return &w.overLimit
+			return &w.limitError
 		}
 	}
 	if most := l.UserLonglivedTraces; most > 0 && len(c.upgraded) > 0 && int64(len(c.month.upgraded)) > most {
-		return &overLimit{LimitUserLonglivedTraces, most}
+		return &limitError{LimitUserLonglivedTraces, most}
 	}
 	return nil
 }
@@ -340,7 +340,7 @@ func (w *windowUse) add(o windowUse) {
 
 // rejecting returns the limit for which new traces would be refused at a time,
 // or nil: the first one reached.
-func (a *account) rejecting(at time.Time, l Limits) *overLimit {
+func (a *account) rejecting(at time.Time, l Limits) *limitError {
 	month := monthUse{}
 	if m := a.months[monthOf(at)]; m != nil {
 		month = *m
@@ -348,19 +348,19 @@ func (a *account) rejecting(at time.Time, l Limits) *overLimit {
 	hour, minute := hourOf(at), minuteOf(at)
 	inHour, inMinute := peek(a.hours, hour), peek(a.minutes, minute)
 	for _, x := range []struct {
-		overLimit
+		limitError
 
 		window, used int64
 	}{
-		{overLimit{LimitMonthlyTraces, l.MonthlyTraces}, 0, month.traces()},
-		{overLimit{LimitUserMonthlyTraces, l.UserMonthlyTraces}, 0, month.traces()},
-		{overLimit{LimitHourlyEvents, l.HourlyEvents}, hour, inHour.events},
-		{overLimit{LimitHourlyBytes, l.HourlyBytes}, hour, inHour.bytes},
-		{overLimit{LimitMinuteEvents, l.MinuteEvents}, minute, inMinute.events},
-		{overLimit{LimitUserLonglivedTraces, l.UserLonglivedTraces}, 0, int64(len(month.upgraded))},
+		{limitError{LimitMonthlyTraces, l.MonthlyTraces}, 0, month.traces()},
+		{limitError{LimitUserMonthlyTraces, l.UserMonthlyTraces}, 0, month.traces()},
+		{limitError{LimitHourlyEvents, l.HourlyEvents}, hour, inHour.events},
+		{limitError{LimitHourlyBytes, l.HourlyBytes}, hour, inHour.bytes},
+		{limitError{LimitMinuteEvents, l.MinuteEvents}, minute, inMinute.events},
+		{limitError{LimitUserLonglivedTraces, l.UserLonglivedTraces}, 0, int64(len(month.upgraded))},
 	} {
 		if x.limit > 0 && (x.used >= x.limit || a.rejects(x.kind, x.window, x.limit)) {
-			return &x.overLimit
+			return &x.limitError
 		}
 	}
 	return nil

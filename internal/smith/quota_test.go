@@ -378,11 +378,10 @@ func TestRunBytesLeaveAttachmentsOut(t *testing.T) {
 		cfg.Keep = keep
 		s, c := start(t, cfg)
 		f := newForm(t).json("post."+rid(1).String(), runJSON([]int{1})).part("attachment."+rid(1).String()+".a", "text/plain", strings.Repeat("x", 5000))
-		size := 0
 		if a := c.multipart(f); a.status != 202 {
 			t.Fatalf("answer = %d %s", a.status, a.body)
 		}
-		size = f.b.Len() - 5000
+		size := f.b.Len() - 5000
 		want := []HourUsage{{Start: hourStart, Events: 1, Bytes: int64(size)}}
 		if keep == KeepSpans {
 			want[0].Traces = 1 // KeepCounts tells none apart without a limit of traces

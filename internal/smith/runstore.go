@@ -250,7 +250,7 @@ func runsAmong(ops []op) int64 {
 
 // takeRuns takes a request's operations in, all or none of them, unless rules
 // let some of them be duplicates: then the others are in and the error is
-// errConflict all the same. Over a limit of the tenant it is an *overLimit. What became of the runs goes to the subscriptions.
+// errConflict all the same. Over a limit of the tenant it is an *limitError. What became of the runs goes to the subscriptions.
 func (st *store) takeRuns(in *Request, path string, ops []op, rules runRules) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
