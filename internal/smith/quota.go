@@ -1,6 +1,7 @@
 package smith
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -291,22 +292,26 @@ func (c *claim) undo() {
 	}
 }
 
-// settle counts the claim. Where again is given, the operations that it marks
-// had been taken before: what only they bring is no new trace.
-func (c *claim) settle(again []bool) {
+// settle counts the claim.
+func (c *claim) settle() {
+	c.account.count(c.at, windowUse{events: c.want.events, bytes: c.want.bytes, traces: int64(len(c.traces))})
+}
+
+// drop gives the traces back that only operations bring which had been taken
+// before, as again says of each: they are not taken anew.
+func (c *claim) drop(again []bool) {
 	brought := map[TraceID]bool{}
 	for i, known := range again {
-		brought[TraceID(c.want.ops[i].trace)] = brought[TraceID(c.want.ops[i].trace)] || !known
-	}
-	var fresh int64
-	for _, id := range c.traces {
-		if again != nil && !brought[id] {
-			delete(c.month.ids, id)
-			continue
+		if o := &c.want.ops[i]; o.kind <= OpPatch && !known {
+			brought[TraceID(o.trace)] = true
 		}
-		fresh++
 	}
-	c.account.count(c.at, windowUse{events: c.want.events, bytes: c.want.bytes, traces: fresh})
+	c.traces = slices.DeleteFunc(c.traces, func(id TraceID) bool {
+		if !brought[id] {
+			delete(c.month.ids, id)
+		}
+		return !brought[id]
+	})
 }
 
 // count adds to the windows of a time.

@@ -133,6 +133,15 @@ func TestTheMonthIsExactUnderConcurrentSenders(t *testing.T) {
 	}
 }
 
+func TestARotatedKeyStartsNoNewCount(t *testing.T) {
+	s, c := start(t, quotaConfig(Limits{MonthlyTraces: 2}))
+	c.export(payload(t, newSpan(1, 1))).want(t, 200, "")
+	s.RemoveKey(keyA)
+	s.SetKey("lsv2_pt_fresh_A3", Key{Tenant: strings.ToUpper(tenantA)})
+	c.export(payload(t, newSpan(2, 1)), "X-Api-Key", "lsv2_pt_fresh_A3").want(t, 200, "")
+	c.export(payload(t, newSpan(3, 1)), "X-Api-Key", "lsv2_pt_fresh_A3").want(t, 429, bodyQuota)
+}
+
 func TestSpansAndRunsOfOneTraceCountOnce(t *testing.T) {
 	s, c := start(t, quotaConfig(Limits{}))
 	c.postRun(1).want(t, 202, `{"message":"Run queued"}`)
@@ -284,6 +293,29 @@ func TestAWindowThatRefusedOnceRefusesUntilItsLimitIsRaised(t *testing.T) {
 	c.export(payload(t, newSpan(1, 3), newSpan(1, 4))).want(t, 200, "")
 }
 
+func TestEveryMinuteHasItsLimitAlsoWhenTheClockIsSetBack(t *testing.T) {
+	s, c := start(t, quotaConfig(Limits{MinuteEvents: 1}))
+	n := uint64(0)
+	for minute := range 4 * maxMinutes {
+		at := time.Duration(minute) * time.Minute
+		if minute >= 2*maxMinutes {
+			at = -at
+		}
+		if err := s.SetClockOffset(at); err != nil {
+			t.Fatal(err)
+		}
+		for _, status := range []int{200, 429} {
+			n++
+			if a := c.export(payload(t, newSpan(1, n))); a.status != status {
+				t.Fatalf("minute %d: answer = %d, want %d", minute, a.status, status)
+			}
+		}
+	}
+	if got := len(s.store.quota.account(tenantA).minutes); got > maxMinutes {
+		t.Errorf("%d minutes are kept, want at most %d", got, maxMinutes)
+	}
+}
+
 func TestLimitsThatUsersSet(t *testing.T) {
 	s, c := start(t, quotaConfig(Limits{UserMonthlyTraces: 1, UserLonglivedTraces: 1}))
 	c.postRun(1).want(t, 202, `{"message":"Run queued"}`)
@@ -307,6 +339,10 @@ func TestLimitsThatUsersSet(t *testing.T) {
 		t.Errorf("usage_limits = %s, want %s", got, want)
 	}
 	feedback(2, "").want(t, 429, `{"error":"usage limit monthly_longlived_traces of 1 exceeded"}`+"\n")
+	c.runs(http.MethodPost, "/runs", []byte(runJSON([]int{1, 4}))).want(t, 202, `{"message":"Run queued"}`)
+	if a := feedback(4, ""); a.status != 200 {
+		t.Errorf("feedback on a child in an upgraded trace = %d", a.status)
+	}
 	if a := feedback(1, `,"trace_id":"`+rid(1).String()+`"`); a.status != 200 {
 		t.Errorf("feedback on an upgraded trace = %d", a.status)
 	}

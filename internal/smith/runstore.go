@@ -207,7 +207,7 @@ func (st *store) countRuns(in *Request, path string, counts [4]int64, ops []op) 
 	if err != nil {
 		return err
 	}
-	used.settle(nil)
+	used.settle()
 	for kind, n := range counts {
 		st.stats.Runs.count(OpKind(kind), n)
 		in.Operations += int(n)
@@ -267,12 +267,13 @@ func (st *store) takeRuns(in *Request, path string, ops []op, rules runRules) er
 			used.undo()
 			return errConflict
 		}
+		used.drop(again)
 	}
 	if err := st.runs.checkTraces(in.Workspace, ops, rules.maxTraceRuns); err != nil {
 		used.undo()
 		return err
 	}
-	used.settle(again)
+	used.settle()
 	in.Operations = len(ops)
 	st.tallyRunsLocked(in, path)
 	var touched []*runState // in order, each once

@@ -166,7 +166,7 @@ func (st *store) record(in *Request, heads []spanHead) error {
 	if err != nil {
 		return err
 	}
-	used.settle(nil)
+	used.settle()
 	st.seq++
 	in.Seq = st.seq
 	st.stats.Taken.add(in)
