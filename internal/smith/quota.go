@@ -130,6 +130,26 @@ type demand struct {
 	ops           []op
 }
 
+// runsAmong counts posts and patches.
+func runsAmong(ops []op) int64 {
+	var n int64
+	for i := range ops {
+		if ops[i].kind <= OpPatch {
+			n++
+		}
+	}
+	return n
+}
+
+// attachmentBytes is the size of all attachments of a request.
+func attachmentBytes(ops []op) int64 {
+	var n int64
+	for i := range ops {
+		n += int64(len(ops[i].data))
+	}
+	return n
+}
+
 // claim is a demand that was granted and whose traces are in the month's set.
 // It ends in settle or undo, before store.mu is given back.
 type claim struct {

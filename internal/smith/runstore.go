@@ -217,15 +217,6 @@ func (st *store) countRuns(in *Request, path string, counts [4]int64, ops []op) 
 	return nil
 }
 
-// attachmentBytes is the size of all attachments of a request.
-func attachmentBytes(ops []op) int64 {
-	var n int64
-	for i := range ops {
-		n += int64(len(ops[i].data))
-	}
-	return n
-}
-
 // tallyRunsLocked counts a request with run operations that is taken.
 func (st *store) tallyRunsLocked(in *Request, path string) {
 	st.seq++
@@ -235,17 +226,6 @@ func (st *store) tallyRunsLocked(in *Request, path string) {
 	tally(st.stats.ByWorkspace, in.Workspace, in)
 	tally(st.stats.ByEncoding, in.Encoding, in)
 	tally(st.stats.Runs.ByPath, path, in)
-}
-
-// runsAmong counts posts and patches.
-func runsAmong(ops []op) int64 {
-	var n int64
-	for i := range ops {
-		if ops[i].kind <= OpPatch {
-			n++
-		}
-	}
-	return n
 }
 
 // takeRuns takes a request's operations in, all or none of them, unless rules
