@@ -231,9 +231,10 @@ func (m *Map) admit(r *request, sizes *recordSizes) bool {
 	return r.err == nil
 }
 
-// maxLogBytes is when a log is closed though the table is not full.
+// maxLogBytes is when a log is closed though the table is not full. A log
+// begins with all records.
 func (m *Map) maxLogBytes() int64 {
-	return max(int64(m.cfg.MemEntries)*logBytesPerEntry, minLogBytes)
+	return max(int64(m.cfg.MemEntries)*logBytesPerEntry, minLogBytes) + 4*int64(m.recordBytes)
 }
 
 // full says that memory or log have grown to their bound.
