@@ -219,7 +219,7 @@ func (w *watch) limits(ctx context.Context, account string) {
 	if err != nil {
 		w.f.noteHoldError(err)
 	}
-	if *u.InRejectSet {
+	if kind != "" {
 		w.f.waitFor(account, kind, until)
 		return
 	}

@@ -26,6 +26,7 @@ type book struct {
 	next     uint16
 	whole    bool
 	closed   bool
+	turned   func(Month) // called when a month begins; set before use
 
 	// Of the change being put together; reused.
 	batch   idmap.Batch
@@ -43,7 +44,7 @@ var errClosed = errors.New("the ledger is closed")
 
 func newBook(st store, whole bool) (*book, error) {
 	b := &book{
-		st: st, whole: whole, accounts: map[string]*account{}, next: 1,
+		st: st, whole: whole, accounts: map[string]*account{}, next: 1, turned: func(Month) {},
 		touched: map[*figures]struct{}{}, days: map[*dayFigures]struct{}{}, at: map[TraceID]int{},
 	}
 	b.batch.Records = map[string][]byte{}
@@ -72,7 +73,7 @@ func (b *book) account(name string, month Month) (*account, error) {
 }
 
 // maxAccounts bounds what a stream of made-up keys can cost.
-const maxAccounts = 4096
+const maxAccounts = 1024
 
 // load reads the entries of traces into keys and entries. mu is held.
 func (b *book) load(a *account, n int, id func(int) TraceID) error {
@@ -141,7 +142,15 @@ func (b *book) write() error {
 // Claim implements Ledger.
 func (b *book) Claim(c *Claim) ([]Verdict, error) {
 	out := make([]Verdict, len(c.Traces))
-	dropped, err := b.claim(c, out)
+	dropped := false
+	var err error
+	for from := 0; from < len(c.Traces) && err == nil; from += maxChange {
+		part := *c
+		part.Traces = c.Traces[from:min(from+maxChange, len(c.Traces))]
+		var some bool
+		some, err = b.claim(&part, out[from:])
+		dropped = dropped || some
+	}
 	if err == nil && dropped {
 		err = b.sync()
 	}
@@ -262,8 +271,20 @@ func (b *book) Count(name string, month Month, at time.Time, ids []TraceID) erro
 	return b.sync()
 }
 
+// maxChange bounds the traces of one write.
+const maxChange = idmap.MaxBatch / 4
+
 // change loads traces, has fn change each, and writes.
 func (b *book) change(name string, month Month, ids []TraceID, fn func(*account, TraceID, idmap.Entry)) (changed bool, err error) {
+	for from := 0; from < len(ids) && err == nil; from += maxChange {
+		var some bool
+		some, err = b.changeSome(name, month, ids[from:min(from+maxChange, len(ids))], fn)
+		changed = changed || some
+	}
+	return changed, err
+}
+
+func (b *book) changeSome(name string, month Month, ids []TraceID, fn func(*account, TraceID, idmap.Entry)) (changed bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a, err := b.account(name, month)

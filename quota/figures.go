@@ -161,6 +161,7 @@ func (a *account) turn(b *book, month Month) {
 	if a.Month >= maxPast {
 		b.batch.Records[a.pastRecord(a.Month-maxPast)] = nil
 	}
+	b.turned(month)
 	follows := month == a.Month+1
 	all := []*figures{&a.figures}
 	for _, p := range a.projects {

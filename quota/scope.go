@@ -21,6 +21,8 @@ type scope struct {
 	Others int64 `json:"others,omitempty"`
 	// Refused is set while LangSmith refuses new traces.
 	Refused *Refusal `json:"refused,omitempty"`
+	// Cleared is the refusal that ended last; nil: none this month.
+	Cleared *Refusal `json:"cleared,omitempty"`
 	// Smith is the monthly limit that LangSmith itself named; nil: none.
 	Smith *int64 `json:"smith,omitempty"`
 	// Told is the highest threshold that was said this month, in percent.
@@ -47,6 +49,10 @@ type Refusal struct {
 	// Trial: how many traces beyond those counted may be sent to see whether it
 	// is over, where LangSmith cannot be asked.
 	Trial int64 `json:"trial,omitempty"`
+	// Last is when data was last refused, and Relapses how often that was soon
+	// after LangSmith had said that it takes data.
+	Last     time.Time `json:"last"`
+	Relapses int       `json:"relapses,omitempty"`
 }
 
 // Kind says which limit LangSmith says was reached.
@@ -111,6 +117,7 @@ func (g *Guard) turnScope(s *scope) {
 	if s.Refused != nil && s.Refused.Kind.Monthly() {
 		s.Refused = nil
 	}
+	s.Cleared = nil
 	s.dirty = true
 }
 

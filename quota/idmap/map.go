@@ -49,7 +49,7 @@ const (
 	// MaxBatch is how many keys a Batch may have.
 	MaxBatch = 65536
 	// MaxRecordBytes bounds names and values of all records together.
-	MaxRecordBytes = 1 << 20
+	MaxRecordBytes = 16 << 20
 
 	defaultMemEntries = 65536
 	fullFactor        = 4   // memory and log may grow to this many times what is written as a run
