@@ -49,7 +49,7 @@ func (g *Guard) refused(account string, k Kind) time.Time {
 		} else {
 			g.say(account, Event{Kind: EventRefused, Refused: k})
 		}
-		s.Refused = &Refusal{Kind: k, Since: since, Until: g.clock.month.End().Add(local)}
+		s.Refused = &Refusal{Kind: k, Since: since, Until: max(g.clock.month, MonthOf(up)).End().Add(local)}
 		_ = g.save(account, s) // without it, LangSmith says so again after a restart
 		return s.Refused.Until
 	case k == KindMinute:
@@ -77,6 +77,7 @@ func (g *Guard) Reported(account string, u UsageLimits) (kind Kind, until time.T
 	defer g.mu.Unlock()
 	s := g.scope(account)
 	k := kindOf(u.Type)
+	before := g.limit(s)
 	if k.Monthly() || u.Limit == nil {
 		if !sameLimit(s.Smith, u.Limit) {
 			s.Smith, s.dirty = u.Limit, true
@@ -86,6 +87,9 @@ func (g *Guard) Reported(account string, u UsageLimits) (kind Kind, until time.T
 		return k, g.refused(account, k), nil
 	}
 	if s.Refused == nil {
+		if higher(before, g.limit(s)) {
+			return "", time.Time{}, g.order(account, s, Order{Most: -1, Reason: ReasonLimit})
+		}
 		return "", time.Time{}, nil
 	}
 	return "", time.Time{}, g.cleared(account, s)
@@ -140,6 +144,7 @@ func (g *Guard) Taken(account string, month Month, traces int64) error {
 	t := g.ledger.Totals(account)
 	if others := traces - t.Counted - t.Next; others > s.Others {
 		s.Others = others
+		g.tell(account, false)
 		return g.save(account, s)
 	}
 	return nil
