@@ -8,6 +8,9 @@ import "time"
 // count anything twice.
 type clock struct {
 	month Month // the latest that was agreed on; never goes back
+	// first is set while nobody has agreed on a month yet: it is the one that
+	// weir's own clock shows, until an answer says better.
+	first bool
 
 	// server is the upstream's clock when it was last seen, and at the moment
 	// of weir's own clock; the difference between two readings of the latter is
@@ -26,6 +29,9 @@ func (c *clock) observe(date, at time.Time) {
 	c.server, c.at, c.undated = date, at, false
 }
 
+// heard reports whether the upstream has answered, with a date or without.
+func (c *clock) heard() bool { return c.undated || !c.server.IsZero() }
+
 // serverTime is what the upstream's clock should show; zero if it is not known.
 func (c *clock) serverTime(now time.Time) time.Time {
 	if c.server.IsZero() {
@@ -38,10 +44,15 @@ func (c *clock) serverTime(now time.Time) time.Time {
 // weir's own clock has reached a new month and the upstream's is not known.
 func (c *clock) due(now time.Time) (month Month, confirmed bool) {
 	own := MonthOf(now)
-	if own <= c.month {
+	server := c.serverTime(now)
+	switch {
+	case c.first && !server.IsZero():
+		return MonthOf(server), true
+	case c.first:
+		return own, true
+	case own <= c.month:
 		return c.month, true
-	}
-	if server := c.serverTime(now); !server.IsZero() {
+	case !server.IsZero():
 		return max(c.month, min(own, MonthOf(server))), true
 	}
 	if c.undated {

@@ -73,7 +73,7 @@ func (g *Guard) refused(account string, k Kind, data bool) time.Time {
 		if s.Refused == nil {
 			g.say(account, Event{Kind: EventRefused, Refused: k})
 		}
-		r.Kind, r.Until, r.Trial = k, g.clock.month.End().Add(local), 0
+		r.Kind, r.Until, r.Trial = k, max(g.clock.month, MonthOf(up)).End().Add(local), 0
 		if data {
 			r.Last = own
 		}
@@ -105,6 +105,7 @@ func (g *Guard) Reported(account string, u UsageLimits) (kind Kind, until time.T
 	defer g.mu.Unlock()
 	s := g.scope(account)
 	k := kindOf(u.Type)
+	before := g.limit(s)
 	if k.Monthly() || u.Limit == nil {
 		if !sameLimit(s.Smith, u.Limit) {
 			s.Smith, s.dirty = u.Limit, true
@@ -114,6 +115,9 @@ func (g *Guard) Reported(account string, u UsageLimits) (kind Kind, until time.T
 		return k, g.refused(account, k, false), nil
 	}
 	if s.Refused == nil {
+		if higher(before, g.limit(s)) {
+			return "", time.Time{}, g.order(account, s, Order{Most: -1, Reason: ReasonLimit})
+		}
 		return "", time.Time{}, nil
 	}
 	if since := g.cfg.Now().Sub(s.Refused.Last); since >= 0 && since < s.Refused.disbelief() {
@@ -171,6 +175,7 @@ func (g *Guard) Taken(account string, month Month, traces int64) error {
 	t := g.ledger.Totals(account)
 	if others := traces - t.Counted - t.Next; others > s.Others {
 		s.Others = others
+		g.tell(account, false)
 		return g.save(account, s)
 	}
 	return nil

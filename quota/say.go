@@ -29,15 +29,24 @@ type Event struct {
 // warnEvery bounds how often callers are told that the limit is reached.
 const warnEvery = time.Minute
 
-// warn tells thresholds that have been passed, and returns what to say to the
-// caller whose export it was. over: some of it is held or dropped.
-func (g *Guard) warn(account string, over bool) string {
+// warning is what to say to the caller of an export. changed: some of its
+// traces are new; over: some of those are held or dropped.
+func (g *Guard) warning(account string, changed, over bool) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if changed {
+		g.tell(account, over)
+	}
+	return g.scope(account).takeReply()
+}
+
+// tell says what thresholds have been passed: in the log, and in the next
+// reply. over: traces were held or dropped just now. g.mu is held.
+func (g *Guard) tell(account string, over bool) {
 	s := g.scope(account)
 	limit := g.limit(s)
 	if limit < 0 {
-		return ""
+		return
 	}
 	used := g.ledger.Totals(account).Used() + s.Others
 	reached := 0
@@ -59,14 +68,6 @@ func (g *Guard) warn(account string, over bool) string {
 	if s.reply != "" && over {
 		s.warned = now
 	}
-	return s.takeReply()
-}
-
-// pendingWarning is what is still to be said to a caller.
-func (g *Guard) pendingWarning(account string) string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.scope(account).takeReply()
 }
 
 func (s *scope) takeReply() string {

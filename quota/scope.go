@@ -79,6 +79,8 @@ func (k Kind) hourly() bool { return k == KindHour || k == KindBytes || k == Kin
 type paceDay struct {
 	Day  Day   `json:"day"`
 	Most int64 `json:"most"` // used at most by the end of the day
+	// Ordered is the last day for which a release of held traces was ordered.
+	Ordered Day `json:"ordered,omitempty"`
 }
 
 const scopeNotes = "scope/"
@@ -104,8 +106,20 @@ func (g *Guard) scope(account string) *scope {
 		}
 	}
 	g.scopes[account] = s
+	s.notAfter(g.clock.month)
 	g.turnScope(s)
 	return s
+}
+
+// notAfter corrects a month that this clock had been ahead for.
+func (s *scope) notAfter(month Month) {
+	if s.Month <= month {
+		return
+	}
+	s.Month, s.dirty = month, true
+	for i := range s.Orders {
+		s.Orders[i].Month = min(s.Orders[i].Month, month)
+	}
 }
 
 // turnScope forgets what was of an earlier month.
@@ -114,6 +128,7 @@ func (g *Guard) turnScope(s *scope) {
 		return
 	}
 	s.Month, s.Others, s.Told, s.reply = g.clock.month, 0, 0, ""
+	s.Day = paceDay{Ordered: s.Day.Ordered} // what the old month had left is nothing to the new one
 	if s.Refused != nil && s.Refused.Kind.Monthly() {
 		s.Refused = nil
 	}
