@@ -42,7 +42,6 @@ func (h *holder) run(ctx context.Context) {
 	var last time.Time
 	for {
 		if err := h.round(ctx); err != nil && ctx.Err() == nil {
-			dbg(err)
 			h.f.noteHoldError(err)
 		}
 		select {
