@@ -1720,8 +1720,8 @@ func (x *ReleaseHeldRequest) GetDryRun() bool {
 type ReleaseHeldResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many traces are ordered for release, or would be: what is held and
-	// asked for, and no more than there is room for now. With 0, nothing was
-	// ordered.
+	// asked for, and no more than there is room for now. Under the policy "pace"
+	// today's share may allow fewer. With 0, nothing was ordered.
 	Traces int32 `protobuf:"varint,1,opt,name=traces,proto3" json:"traces,omitempty"`
 	// The account, before the release.
 	Scope         *QuotaScope `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
