@@ -190,6 +190,7 @@ func TestScopeMessage(t *testing.T) {
 		Windows:  []quota.Window{{Name: "events", Used: 7, Limit: 50, Ends: at}, {Name: "bytes", Used: 1 << 40, Ends: at}},
 		Projects: []quota.ProjectStatus{{Project: "p\xff", Used: math.MaxInt64 / 2, Held: 1, Limit: 10}, {Limit: -1, Reserved: 2, Dropped: 3}},
 		Orders:   []quota.Order{{Most: -1, Reason: quota.ReasonMonth, After: at}, {Most: 5, Project: new("p"), Oldest: true, Reason: quota.ReasonAsked}},
+		TurnRelease: 1000,
 	}
 	stamp := timestamppb.New
 	want := &weirv1.QuotaScope{
@@ -208,12 +209,13 @@ func TestScopeMessage(t *testing.T) {
 			{Reason: "month_turned", After: stamp(at)},
 			{Reason: "asked_for", Traces: new(int32(5)), Project: new("p"), OldestFirst: true},
 		},
+		TurnRelease: new(int32(1000)),
 	}
 	if diff := cmp.Diff(want, scopeMessage(&full), protocmp.Transform()); diff != "" {
 		t.Errorf("full account (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(&weirv1.QuotaScope{Account: "b", Month: "2026-11", Policy: "hold"},
-		scopeMessage(&quota.Status{Account: "b", Month: quota.MonthOf(at), Policy: quota.PolicyHold, Limit: -1}), protocmp.Transform()); diff != "" {
+		scopeMessage(&quota.Status{Account: "b", Month: quota.MonthOf(at), Policy: quota.PolicyHold, Limit: -1, TurnRelease: -1}), protocmp.Transform()); diff != "" {
 		t.Errorf("account without anything (-want +got):\n%s", diff)
 	}
 }

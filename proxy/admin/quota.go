@@ -152,7 +152,7 @@ func scopeMessage(s *quota.Status) *weirv1.QuotaScope {
 		Account: strings.ToValidUTF8(s.Account, "\ufffd"), Month: s.Month.String(),
 		TracesUsed: count32(s.Used), TracesReserved: count32(s.Reserved), TracesHeld: count32(s.Held), TracesDropped: count32(s.Dropped),
 		TracesLimit: optional32(s.Limit), TracesOthers: count32(s.Others), Policy: string(s.Policy),
-		ProjectedCostUsd: s.CostUSD, Provisional: s.Provisional, ThresholdPercent: int32(s.Threshold),
+		ProjectedCostUsd: s.CostUSD, Provisional: s.Provisional, ThresholdPercent: int32(s.Threshold), TurnRelease: optional32(s.TurnRelease),
 	}
 	if f := s.Forecast; f.Known {
 		out.ProjectedTraces, out.PerDay = new(count32(f.Projected)), new(f.PerDay)

@@ -1073,7 +1073,9 @@ type QuotaScope struct {
 	Releases []*QuotaRelease `protobuf:"bytes,20,rep,name=releases,proto3" json:"releases,omitempty"`
 	// The current pace: new traces a day, recent days weighing more; absent
 	// while too little is known.
-	PerDay        *float64 `protobuf:"fixed64,21,opt,name=per_day,json=perDay,proto3,oneof" json:"per_day,omitempty"`
+	PerDay *float64 `protobuf:"fixed64,21,opt,name=per_day,json=perDay,proto3,oneof" json:"per_day,omitempty"`
+	// The most held traces that the next month's turn releases; absent for all.
+	TurnRelease   *int32 `protobuf:"varint,22,opt,name=turn_release,json=turnRelease,proto3,oneof" json:"turn_release,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1251,6 +1253,13 @@ func (x *QuotaScope) GetReleases() []*QuotaRelease {
 func (x *QuotaScope) GetPerDay() float64 {
 	if x != nil && x.PerDay != nil {
 		return *x.PerDay
+	}
+	return 0
+}
+
+func (x *QuotaScope) GetTurnRelease() int32 {
+	if x != nil && x.TurnRelease != nil {
+		return *x.TurnRelease
 	}
 	return 0
 }
@@ -1860,7 +1869,7 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\x04left\x18\x04 \x03(\tR\x04left\"\x11\n" +
 	"\x0fGetQuotaRequest\"?\n" +
 	"\x10GetQuotaResponse\x12+\n" +
-	"\x06scopes\x18\x01 \x03(\v2\x13.weir.v1.QuotaScopeR\x06scopes\"\x8c\b\n" +
+	"\x06scopes\x18\x01 \x03(\v2\x13.weir.v1.QuotaScopeR\x06scopes\"\xc5\b\n" +
 	"\n" +
 	"QuotaScope\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x14\n" +
@@ -1886,14 +1895,16 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\rrefused_since\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampH\x03R\frefusedSince\x88\x01\x01\x12D\n" +
 	"\rrefused_until\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampH\x04R\frefusedUntil\x88\x01\x01\x121\n" +
 	"\breleases\x18\x14 \x03(\v2\x15.weir.v1.QuotaReleaseR\breleases\x12\x1c\n" +
-	"\aper_day\x18\x15 \x01(\x01H\x05R\x06perDay\x88\x01\x01B\x0f\n" +
+	"\aper_day\x18\x15 \x01(\x01H\x05R\x06perDay\x88\x01\x01\x12&\n" +
+	"\fturn_release\x18\x16 \x01(\x05H\x06R\vturnRelease\x88\x01\x01B\x0f\n" +
 	"\r_traces_limitB\x18\n" +
 	"\x16_forecast_exhausted_atB\x13\n" +
 	"\x11_projected_tracesB\x10\n" +
 	"\x0e_refused_sinceB\x10\n" +
 	"\x0e_refused_untilB\n" +
 	"\n" +
-	"\b_per_day\"\x8f\x01\n" +
+	"\b_per_dayB\x0f\n" +
+	"\r_turn_release\"\x8f\x01\n" +
 	"\vQuotaWindow\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04used\x18\x02 \x01(\x01R\x04used\x12\x19\n" +
