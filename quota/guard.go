@@ -495,13 +495,3 @@ func (g *Guard) turn(month Month) error {
 	}
 	return errors.Join(errs...)
 }
-
-// turnRelease is how many held traces the month's turn lets go, negative for
-// all. g.mu is held.
-func (g *Guard) turnRelease(s *scope) int64 {
-	limit := g.limit(s)
-	if limit < 0 {
-		return -1
-	}
-	return int64(g.cfg.HoldReleaseShare * float64(limit))
-}
