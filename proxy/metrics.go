@@ -46,5 +46,8 @@ func (m *forwardMetrics) count(o *Outcome, items int) {
 
 // Collectors returns the forwarder's metrics, to be registered once.
 func (f *Forwarder) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{f.m.outcomes, f.m.items, f.m.quarantined, f.m.storeErrors, f.m.coalesced, f.m.presumed, f.m.duplicates}
+	return []prometheus.Collector{
+		f.m.outcomes, f.m.items, f.m.quarantined, f.m.storeErrors, f.m.coalesced, f.m.presumed, f.m.duplicates,
+		newQuotaCollector(f.QuotaStatus),
+	}
 }

@@ -30,7 +30,7 @@ type book struct {
 	whole    bool
 	closed   bool
 	turned   func(Month) // called when a month begins; set before use
-	unread   bool // a write failed, and so did reading again what the store has
+	unread   bool        // a write failed, and so did reading again what the store has
 
 	// wanted counts the changes that must be durable, and durable those that
 	// are: what changes nothing must still wait for one that is on its way.

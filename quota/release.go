@@ -219,3 +219,13 @@ func (g *Guard) SetUsed(account string, traces int64) error {
 	}
 	return g.save(account, s)
 }
+
+// turnRelease is how many held traces the month's turn lets go, negative for
+// all. g.mu is held.
+func (g *Guard) turnRelease(s *scope) int64 {
+	limit := g.limit(s)
+	if limit < 0 {
+		return -1
+	}
+	return int64(g.cfg.HoldReleaseShare * float64(limit))
+}

@@ -26,6 +26,7 @@ type Status struct {
 	Windows     []Window
 	Projects    []ProjectStatus
 	Orders      []Order
+	TurnRelease int64 // of what is held, let go at the month's turn at most; negative: all
 }
 
 // ProjectStatus is one project's share.
@@ -57,7 +58,7 @@ func (g *Guard) status(account string) Status {
 		Account: account, Provisional: s.Provisional, Month: g.clock.month,
 		Used: t.Counted + t.Next + s.Others, Others: s.Others, Reserved: t.Reserved + t.Releasing, Releasing: t.Releasing,
 		Held: t.Held, Dropped: t.Dropped, Limit: g.limit(s), Policy: g.cfg.Policy, Threshold: s.Told,
-		Windows: g.windows(s), Orders: slices.Clone(s.Orders),
+		Windows: g.windows(s), Orders: slices.Clone(s.Orders), TurnRelease: g.turnRelease(s),
 	}
 	if s.Refused != nil {
 		r := *s.Refused

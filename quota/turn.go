@@ -96,11 +96,8 @@ func (g *Guard) turn(month Month) error {
 		if g.ledger.Totals(account).Held == 0 {
 			continue
 		}
-		o := Order{Most: -1, Reason: ReasonMonth, After: g.cfg.Now().Add(time.Duration(g.cfg.Random() * float64(g.cfg.TurnJitter)))}
-		if limit := g.limit(s); limit >= 0 {
-			o.Most = int64(g.cfg.HoldReleaseShare * float64(limit))
-		}
-		errs = append(errs, g.order(account, s, o))
+		after := g.cfg.Now().Add(time.Duration(g.cfg.Random() * float64(g.cfg.TurnJitter)))
+		errs = append(errs, g.order(account, s, Order{Most: g.turnRelease(s), Reason: ReasonMonth, After: after}))
 	}
 	return errors.Join(errs...)
 }

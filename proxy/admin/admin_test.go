@@ -37,6 +37,31 @@ type fakeSource struct {
 	status func(context.Context) (*weirv1.GetStatusResponse, error)
 	drain  func(context.Context, time.Duration, func(*weirv1.DrainResponse) error) error
 	ready  func() (bool, []string)
+
+	quota   func(context.Context) (*weirv1.GetQuotaResponse, error)
+	set     func(*weirv1.SetQuotaRequest) (*weirv1.SetQuotaResponse, error)
+	release func(*weirv1.ReleaseHeldRequest) (*weirv1.ReleaseHeldResponse, error)
+}
+
+func (f *fakeSource) Quota(ctx context.Context) (*weirv1.GetQuotaResponse, error) {
+	if f.quota == nil {
+		return &weirv1.GetQuotaResponse{}, nil
+	}
+	return f.quota(ctx)
+}
+
+func (f *fakeSource) SetQuota(_ context.Context, req *weirv1.SetQuotaRequest) (*weirv1.SetQuotaResponse, error) {
+	if f.set == nil {
+		return &weirv1.SetQuotaResponse{}, nil
+	}
+	return f.set(req)
+}
+
+func (f *fakeSource) ReleaseHeld(_ context.Context, req *weirv1.ReleaseHeldRequest) (*weirv1.ReleaseHeldResponse, error) {
+	if f.release == nil {
+		return &weirv1.ReleaseHeldResponse{}, nil
+	}
+	return f.release(req)
 }
 
 func (f *fakeSource) Status(ctx context.Context) (*weirv1.GetStatusResponse, error) {

@@ -44,6 +44,17 @@ type Source interface {
 	// draining. report is not called after Drain has returned.
 	Drain(ctx context.Context, timeout time.Duration, report func(*weirv1.DrainResponse) error) error
 
+	// Quota returns where every account stands, by name.
+	Quota(ctx context.Context) (*weirv1.GetQuotaResponse, error)
+
+	// SetQuota corrects count and limit of the account that req names in full.
+	// The numbers are valid. Nothing of req is kept.
+	SetQuota(ctx context.Context, req *weirv1.SetQuotaRequest) (*weirv1.SetQuotaResponse, error)
+
+	// ReleaseHeld orders a release of held traces of the account that req names
+	// in full, or says what it would release.
+	ReleaseHeld(ctx context.Context, req *weirv1.ReleaseHeldRequest) (*weirv1.ReleaseHeldResponse, error)
+
 	// Ready says whether exports would be taken now, and in sentences without
 	// secrets why not, or what is wrong all the same.
 	Ready() (ok bool, reasons []string)

@@ -935,6 +935,853 @@ func (x *DrainResponse) GetLeft() []string {
 	return nil
 }
 
+// GetQuotaRequest asks for the quota; it has no fields yet.
+type GetQuotaRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetQuotaRequest) Reset() {
+	*x = GetQuotaRequest{}
+	mi := &file_weir_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetQuotaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetQuotaRequest) ProtoMessage() {}
+
+func (x *GetQuotaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetQuotaRequest.ProtoReflect.Descriptor instead.
+func (*GetQuotaRequest) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+// GetQuotaResponse is where every account stands.
+type GetQuotaResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// By account name. Empty until the first data was taken.
+	Scopes        []*QuotaScope `protobuf:"bytes,1,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetQuotaResponse) Reset() {
+	*x = GetQuotaResponse{}
+	mi := &file_weir_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetQuotaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetQuotaResponse) ProtoMessage() {}
+
+func (x *GetQuotaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetQuotaResponse.ProtoReflect.Descriptor instead.
+func (*GetQuotaResponse) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GetQuotaResponse) GetScopes() []*QuotaScope {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+// QuotaScope is one account's month. Counts beyond 2,147,483,647 are given as
+// that.
+type QuotaScope struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whom LangSmith meters: the upstream's URL and the tenant, or the
+	// fingerprint of a key whose tenant is not known.
+	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	// The calendar month in UTC, "2026-11".
+	Month string `protobuf:"bytes,2,opt,name=month,proto3" json:"month,omitempty"`
+	// Unique traces that the month has taken, with traces_others.
+	TracesUsed int32 `protobuf:"varint,3,opt,name=traces_used,json=tracesUsed,proto3" json:"traces_used,omitempty"`
+	// Admitted and not delivered yet; they take their share of the limit.
+	TracesReserved int32 `protobuf:"varint,4,opt,name=traces_reserved,json=tracesReserved,proto3" json:"traces_reserved,omitempty"`
+	// Kept back on disk.
+	TracesHeld int32 `protobuf:"varint,5,opt,name=traces_held,json=tracesHeld,proto3" json:"traces_held,omitempty"`
+	// Not kept, by the policy, this month.
+	TracesDropped int32 `protobuf:"varint,6,opt,name=traces_dropped,json=tracesDropped,proto3" json:"traces_dropped,omitempty"`
+	// The most traces of the month; absent where there is no limit.
+	TracesLimit *int32 `protobuf:"varint,7,opt,name=traces_limit,json=tracesLimit,proto3,oneof" json:"traces_limit,omitempty"`
+	// What becomes of new traces at the limit: "hold", "drop", "forward",
+	// "sample" or "pace".
+	Policy string `protobuf:"bytes,8,opt,name=policy,proto3" json:"policy,omitempty"`
+	// When the limit is reached at the current pace; absent if that is not in
+	// this month, or not known.
+	ForecastExhaustedAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=forecast_exhausted_at,json=forecastExhaustedAt,proto3,oneof" json:"forecast_exhausted_at,omitempty"`
+	// Traces that the month will have had at its end at the current pace, by
+	// what is asked for; absent while too little is known.
+	ProjectedTraces *int32 `protobuf:"varint,10,opt,name=projected_traces,json=projectedTraces,proto3,oneof" json:"projected_traces,omitempty"`
+	// What the month will cost at the current pace, at the configured price; of
+	// what was used while no pace is known.
+	ProjectedCostUsd float64 `protobuf:"fixed64,11,opt,name=projected_cost_usd,json=projectedCostUsd,proto3" json:"projected_cost_usd,omitempty"`
+	// The hourly limits.
+	Windows []*QuotaWindow `protobuf:"bytes,12,rep,name=windows,proto3" json:"windows,omitempty"`
+	// What each project has of the month; no order is promised.
+	Projects []*QuotaProject `protobuf:"bytes,13,rep,name=projects,proto3" json:"projects,omitempty"`
+	// Of traces_used: what others sent, as LangSmith reports it or a person has
+	// set it. Negative where a person has set less than weir delivered.
+	TracesOthers int32 `protobuf:"varint,14,opt,name=traces_others,json=tracesOthers,proto3" json:"traces_others,omitempty"`
+	// The tenant is not known, so that the account may be one with another one
+	// of the same upstream. They share a limit until that is known.
+	Provisional bool `protobuf:"varint,15,opt,name=provisional,proto3" json:"provisional,omitempty"`
+	// The highest of the thresholds 50, 80, 95 and 100 that was passed this
+	// month, in percent of the limit; 0 for none.
+	ThresholdPercent int32 `protobuf:"varint,16,opt,name=threshold_percent,json=thresholdPercent,proto3" json:"threshold_percent,omitempty"`
+	// Set while LangSmith itself refuses new traces: a short stable word such as
+	// "quota_month" or "quota_user".
+	RefusedReason string `protobuf:"bytes,17,opt,name=refused_reason,json=refusedReason,proto3" json:"refused_reason,omitempty"`
+	// Since when LangSmith refuses; absent if it does not.
+	RefusedSince *timestamppb.Timestamp `protobuf:"bytes,18,opt,name=refused_since,json=refusedSince,proto3,oneof" json:"refused_since,omitempty"`
+	// When that should end by itself; absent if it does not refuse.
+	RefusedUntil *timestamppb.Timestamp `protobuf:"bytes,19,opt,name=refused_until,json=refusedUntil,proto3,oneof" json:"refused_until,omitempty"`
+	// Releases of held traces that are to be done.
+	Releases []*QuotaRelease `protobuf:"bytes,20,rep,name=releases,proto3" json:"releases,omitempty"`
+	// The current pace: new traces a day, recent days weighing more; absent
+	// while too little is known.
+	PerDay *float64 `protobuf:"fixed64,21,opt,name=per_day,json=perDay,proto3,oneof" json:"per_day,omitempty"`
+	// The most held traces that the next month's turn releases; absent for all.
+	TurnRelease   *int32 `protobuf:"varint,22,opt,name=turn_release,json=turnRelease,proto3,oneof" json:"turn_release,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaScope) Reset() {
+	*x = QuotaScope{}
+	mi := &file_weir_v1_admin_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaScope) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaScope) ProtoMessage() {}
+
+func (x *QuotaScope) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaScope.ProtoReflect.Descriptor instead.
+func (*QuotaScope) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *QuotaScope) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *QuotaScope) GetMonth() string {
+	if x != nil {
+		return x.Month
+	}
+	return ""
+}
+
+func (x *QuotaScope) GetTracesUsed() int32 {
+	if x != nil {
+		return x.TracesUsed
+	}
+	return 0
+}
+
+func (x *QuotaScope) GetTracesReserved() int32 {
+	if x != nil {
+		return x.TracesReserved
+	}
+	return 0
+}
+
+func (x *QuotaScope) GetTracesHeld() int32 {
+	if x != nil {
+		return x.TracesHeld
+	}
+	return 0
+}
+
+func (x *QuotaScope) GetTracesDropped() int32 {
+	if x != nil {
+		return x.TracesDropped
+	}
+	return 0
+}
+
+func (x *QuotaScope) GetTracesLimit() int32 {
+	if x != nil && x.TracesLimit != nil {
+		return *x.TracesLimit
+	}
+	return 0
+}
+
+func (x *QuotaScope) GetPolicy() string {
+	if x != nil {
+		return x.Policy
+	}
+	return ""
+}
+
+func (x *QuotaScope) GetForecastExhaustedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ForecastExhaustedAt
+	}
+	return nil
+}
+
+func (x *QuotaScope) GetProjectedTraces() int32 {
+	if x != nil && x.ProjectedTraces != nil {
+		return *x.ProjectedTraces
+	}
+	return 0
+}
+
+func (x *QuotaScope) GetProjectedCostUsd() float64 {
+	if x != nil {
+		return x.ProjectedCostUsd
+	}
+	return 0
+}
+
+func (x *QuotaScope) GetWindows() []*QuotaWindow {
+	if x != nil {
+		return x.Windows
+	}
+	return nil
+}
+
+func (x *QuotaScope) GetProjects() []*QuotaProject {
+	if x != nil {
+		return x.Projects
+	}
+	return nil
+}
+
+func (x *QuotaScope) GetTracesOthers() int32 {
+	if x != nil {
+		return x.TracesOthers
+	}
+	return 0
+}
+
+func (x *QuotaScope) GetProvisional() bool {
+	if x != nil {
+		return x.Provisional
+	}
+	return false
+}
+
+func (x *QuotaScope) GetThresholdPercent() int32 {
+	if x != nil {
+		return x.ThresholdPercent
+	}
+	return 0
+}
+
+func (x *QuotaScope) GetRefusedReason() string {
+	if x != nil {
+		return x.RefusedReason
+	}
+	return ""
+}
+
+func (x *QuotaScope) GetRefusedSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RefusedSince
+	}
+	return nil
+}
+
+func (x *QuotaScope) GetRefusedUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RefusedUntil
+	}
+	return nil
+}
+
+func (x *QuotaScope) GetReleases() []*QuotaRelease {
+	if x != nil {
+		return x.Releases
+	}
+	return nil
+}
+
+func (x *QuotaScope) GetPerDay() float64 {
+	if x != nil && x.PerDay != nil {
+		return *x.PerDay
+	}
+	return 0
+}
+
+func (x *QuotaScope) GetTurnRelease() int32 {
+	if x != nil && x.TurnRelease != nil {
+		return *x.TurnRelease
+	}
+	return 0
+}
+
+// QuotaWindow is one of LangSmith's hourly limits.
+type QuotaWindow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "events" (a span, or an operation of a run) or "bytes".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Sent in this clock hour.
+	Used float64 `protobuf:"fixed64,2,opt,name=used,proto3" json:"used,omitempty"`
+	// The most in an hour; absent where there is no limit.
+	Limit *float64 `protobuf:"fixed64,3,opt,name=limit,proto3,oneof" json:"limit,omitempty"`
+	// When the hour ends and the next one begins.
+	EndsAt        *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=ends_at,json=endsAt,proto3" json:"ends_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaWindow) Reset() {
+	*x = QuotaWindow{}
+	mi := &file_weir_v1_admin_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaWindow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaWindow) ProtoMessage() {}
+
+func (x *QuotaWindow) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaWindow.ProtoReflect.Descriptor instead.
+func (*QuotaWindow) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *QuotaWindow) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *QuotaWindow) GetUsed() float64 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *QuotaWindow) GetLimit() float64 {
+	if x != nil && x.Limit != nil {
+		return *x.Limit
+	}
+	return 0
+}
+
+func (x *QuotaWindow) GetEndsAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EndsAt
+	}
+	return nil
+}
+
+// QuotaProject is one project's part of the month.
+type QuotaProject struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The project's name; empty for data that named none. "…" stands for those
+	// beyond the first thousand.
+	Project string `protobuf:"bytes,1,opt,name=project,proto3" json:"project,omitempty"`
+	// Unique traces that weir has delivered this month.
+	TracesUsed int32 `protobuf:"varint,2,opt,name=traces_used,json=tracesUsed,proto3" json:"traces_used,omitempty"`
+	// Admitted and not delivered yet.
+	TracesReserved int32 `protobuf:"varint,3,opt,name=traces_reserved,json=tracesReserved,proto3" json:"traces_reserved,omitempty"`
+	// Kept back on disk.
+	TracesHeld int32 `protobuf:"varint,4,opt,name=traces_held,json=tracesHeld,proto3" json:"traces_held,omitempty"`
+	// Not kept, by the policy, this month.
+	TracesDropped int32 `protobuf:"varint,5,opt,name=traces_dropped,json=tracesDropped,proto3" json:"traces_dropped,omitempty"`
+	// The project's budget; absent where it has none.
+	TracesLimit *int32 `protobuf:"varint,6,opt,name=traces_limit,json=tracesLimit,proto3,oneof" json:"traces_limit,omitempty"`
+	// The project's part of the account's traces_used, from 0 to 1.
+	Share         float64 `protobuf:"fixed64,7,opt,name=share,proto3" json:"share,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaProject) Reset() {
+	*x = QuotaProject{}
+	mi := &file_weir_v1_admin_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaProject) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaProject) ProtoMessage() {}
+
+func (x *QuotaProject) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaProject.ProtoReflect.Descriptor instead.
+func (*QuotaProject) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *QuotaProject) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *QuotaProject) GetTracesUsed() int32 {
+	if x != nil {
+		return x.TracesUsed
+	}
+	return 0
+}
+
+func (x *QuotaProject) GetTracesReserved() int32 {
+	if x != nil {
+		return x.TracesReserved
+	}
+	return 0
+}
+
+func (x *QuotaProject) GetTracesHeld() int32 {
+	if x != nil {
+		return x.TracesHeld
+	}
+	return 0
+}
+
+func (x *QuotaProject) GetTracesDropped() int32 {
+	if x != nil {
+		return x.TracesDropped
+	}
+	return 0
+}
+
+func (x *QuotaProject) GetTracesLimit() int32 {
+	if x != nil && x.TracesLimit != nil {
+		return *x.TracesLimit
+	}
+	return 0
+}
+
+func (x *QuotaProject) GetShare() float64 {
+	if x != nil {
+		return x.Share
+	}
+	return 0
+}
+
+// QuotaRelease is a release of held traces that is to be done.
+type QuotaRelease struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Why: "month_turned", "limit_raised", "langsmith_takes_traces",
+	// "asked_for", "new_day" or "trial".
+	Reason string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The most to release; absent for as many as there is room for.
+	Traces *int32 `protobuf:"varint,2,opt,name=traces,proto3,oneof" json:"traces,omitempty"`
+	// The only project to release from; absent for all.
+	Project *string `protobuf:"bytes,3,opt,name=project,proto3,oneof" json:"project,omitempty"`
+	// The oldest go first, not the newest. What shows an error goes before
+	// others either way.
+	OldestFirst bool `protobuf:"varint,4,opt,name=oldest_first,json=oldestFirst,proto3" json:"oldest_first,omitempty"`
+	// Not before this time; absent for at once.
+	After         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=after,proto3,oneof" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuotaRelease) Reset() {
+	*x = QuotaRelease{}
+	mi := &file_weir_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaRelease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaRelease) ProtoMessage() {}
+
+func (x *QuotaRelease) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaRelease.ProtoReflect.Descriptor instead.
+func (*QuotaRelease) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *QuotaRelease) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *QuotaRelease) GetTraces() int32 {
+	if x != nil && x.Traces != nil {
+		return *x.Traces
+	}
+	return 0
+}
+
+func (x *QuotaRelease) GetProject() string {
+	if x != nil && x.Project != nil {
+		return *x.Project
+	}
+	return ""
+}
+
+func (x *QuotaRelease) GetOldestFirst() bool {
+	if x != nil {
+		return x.OldestFirst
+	}
+	return false
+}
+
+func (x *QuotaRelease) GetAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+// SetQuotaRequest corrects an account's count, its limit, or both.
+type SetQuotaRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account's name, or the part of it after the upstream's URL. May be
+	// left out where there is only one account.
+	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	// How many traces the month has taken, by weir and by others.
+	TracesUsed *int32 `protobuf:"varint,2,opt,name=traces_used,json=tracesUsed,proto3,oneof" json:"traces_used,omitempty"`
+	// The monthly limit in place of the configured one; 0 is no limit.
+	TracesLimit *int32 `protobuf:"varint,3,opt,name=traces_limit,json=tracesLimit,proto3,oneof" json:"traces_limit,omitempty"`
+	// The configured limit applies again. Not together with traces_limit.
+	ClearLimit    bool `protobuf:"varint,4,opt,name=clear_limit,json=clearLimit,proto3" json:"clear_limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetQuotaRequest) Reset() {
+	*x = SetQuotaRequest{}
+	mi := &file_weir_v1_admin_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetQuotaRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetQuotaRequest) ProtoMessage() {}
+
+func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetQuotaRequest.ProtoReflect.Descriptor instead.
+func (*SetQuotaRequest) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *SetQuotaRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *SetQuotaRequest) GetTracesUsed() int32 {
+	if x != nil && x.TracesUsed != nil {
+		return *x.TracesUsed
+	}
+	return 0
+}
+
+func (x *SetQuotaRequest) GetTracesLimit() int32 {
+	if x != nil && x.TracesLimit != nil {
+		return *x.TracesLimit
+	}
+	return 0
+}
+
+func (x *SetQuotaRequest) GetClearLimit() bool {
+	if x != nil {
+		return x.ClearLimit
+	}
+	return false
+}
+
+// SetQuotaResponse is the account as it stands now.
+type SetQuotaResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The account.
+	Scope         *QuotaScope `protobuf:"bytes,1,opt,name=scope,proto3" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetQuotaResponse) Reset() {
+	*x = SetQuotaResponse{}
+	mi := &file_weir_v1_admin_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetQuotaResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetQuotaResponse) ProtoMessage() {}
+
+func (x *SetQuotaResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetQuotaResponse.ProtoReflect.Descriptor instead.
+func (*SetQuotaResponse) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *SetQuotaResponse) GetScope() *QuotaScope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
+// ReleaseHeldRequest orders a release.
+type ReleaseHeldRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in SetQuotaRequest.
+	Account string `protobuf:"bytes,1,opt,name=account,proto3" json:"account,omitempty"`
+	// The most to release; unset: as many as there is room for.
+	Traces *int32 `protobuf:"varint,2,opt,name=traces,proto3,oneof" json:"traces,omitempty"`
+	// The only project to release from, empty for data that named none; unset:
+	// all.
+	Project *string `protobuf:"bytes,3,opt,name=project,proto3,oneof" json:"project,omitempty"`
+	// The oldest go first, not the newest.
+	OldestFirst bool `protobuf:"varint,4,opt,name=oldest_first,json=oldestFirst,proto3" json:"oldest_first,omitempty"`
+	// Only report what would be released.
+	DryRun        bool `protobuf:"varint,5,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseHeldRequest) Reset() {
+	*x = ReleaseHeldRequest{}
+	mi := &file_weir_v1_admin_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseHeldRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseHeldRequest) ProtoMessage() {}
+
+func (x *ReleaseHeldRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseHeldRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseHeldRequest) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ReleaseHeldRequest) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *ReleaseHeldRequest) GetTraces() int32 {
+	if x != nil && x.Traces != nil {
+		return *x.Traces
+	}
+	return 0
+}
+
+func (x *ReleaseHeldRequest) GetProject() string {
+	if x != nil && x.Project != nil {
+		return *x.Project
+	}
+	return ""
+}
+
+func (x *ReleaseHeldRequest) GetOldestFirst() bool {
+	if x != nil {
+		return x.OldestFirst
+	}
+	return false
+}
+
+func (x *ReleaseHeldRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// ReleaseHeldResponse says what will be released.
+type ReleaseHeldResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many traces are ordered for release, or would be: what is held and
+	// asked for, and no more than there is room for now. Under the policy "pace"
+	// today's share may allow fewer. With 0, nothing was ordered.
+	Traces int32 `protobuf:"varint,1,opt,name=traces,proto3" json:"traces,omitempty"`
+	// The account, before the release.
+	Scope         *QuotaScope `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseHeldResponse) Reset() {
+	*x = ReleaseHeldResponse{}
+	mi := &file_weir_v1_admin_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseHeldResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseHeldResponse) ProtoMessage() {}
+
+func (x *ReleaseHeldResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseHeldResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseHeldResponse) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReleaseHeldResponse) GetTraces() int32 {
+	if x != nil {
+		return x.Traces
+	}
+	return 0
+}
+
+func (x *ReleaseHeldResponse) GetScope() *QuotaScope {
+	if x != nil {
+		return x.Scope
+	}
+	return nil
+}
+
 var File_weir_v1_admin_proto protoreflect.FileDescriptor
 
 const file_weir_v1_admin_proto_rawDesc = "" +
@@ -1019,16 +1866,107 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\rpending_items\x18\x01 \x01(\x03R\fpendingItems\x12'\n" +
 	"\x0fdelivered_items\x18\x02 \x01(\x03R\x0edeliveredItems\x12\x12\n" +
 	"\x04done\x18\x03 \x01(\bR\x04done\x12\x12\n" +
-	"\x04left\x18\x04 \x03(\tR\x04left*\x83\x01\n" +
+	"\x04left\x18\x04 \x03(\tR\x04left\"\x11\n" +
+	"\x0fGetQuotaRequest\"?\n" +
+	"\x10GetQuotaResponse\x12+\n" +
+	"\x06scopes\x18\x01 \x03(\v2\x13.weir.v1.QuotaScopeR\x06scopes\"\xc5\b\n" +
+	"\n" +
+	"QuotaScope\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x14\n" +
+	"\x05month\x18\x02 \x01(\tR\x05month\x12\x1f\n" +
+	"\vtraces_used\x18\x03 \x01(\x05R\n" +
+	"tracesUsed\x12'\n" +
+	"\x0ftraces_reserved\x18\x04 \x01(\x05R\x0etracesReserved\x12\x1f\n" +
+	"\vtraces_held\x18\x05 \x01(\x05R\n" +
+	"tracesHeld\x12%\n" +
+	"\x0etraces_dropped\x18\x06 \x01(\x05R\rtracesDropped\x12&\n" +
+	"\ftraces_limit\x18\a \x01(\x05H\x00R\vtracesLimit\x88\x01\x01\x12\x16\n" +
+	"\x06policy\x18\b \x01(\tR\x06policy\x12S\n" +
+	"\x15forecast_exhausted_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampH\x01R\x13forecastExhaustedAt\x88\x01\x01\x12.\n" +
+	"\x10projected_traces\x18\n" +
+	" \x01(\x05H\x02R\x0fprojectedTraces\x88\x01\x01\x12,\n" +
+	"\x12projected_cost_usd\x18\v \x01(\x01R\x10projectedCostUsd\x12.\n" +
+	"\awindows\x18\f \x03(\v2\x14.weir.v1.QuotaWindowR\awindows\x121\n" +
+	"\bprojects\x18\r \x03(\v2\x15.weir.v1.QuotaProjectR\bprojects\x12#\n" +
+	"\rtraces_others\x18\x0e \x01(\x05R\ftracesOthers\x12 \n" +
+	"\vprovisional\x18\x0f \x01(\bR\vprovisional\x12+\n" +
+	"\x11threshold_percent\x18\x10 \x01(\x05R\x10thresholdPercent\x12%\n" +
+	"\x0erefused_reason\x18\x11 \x01(\tR\rrefusedReason\x12D\n" +
+	"\rrefused_since\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampH\x03R\frefusedSince\x88\x01\x01\x12D\n" +
+	"\rrefused_until\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampH\x04R\frefusedUntil\x88\x01\x01\x121\n" +
+	"\breleases\x18\x14 \x03(\v2\x15.weir.v1.QuotaReleaseR\breleases\x12\x1c\n" +
+	"\aper_day\x18\x15 \x01(\x01H\x05R\x06perDay\x88\x01\x01\x12&\n" +
+	"\fturn_release\x18\x16 \x01(\x05H\x06R\vturnRelease\x88\x01\x01B\x0f\n" +
+	"\r_traces_limitB\x18\n" +
+	"\x16_forecast_exhausted_atB\x13\n" +
+	"\x11_projected_tracesB\x10\n" +
+	"\x0e_refused_sinceB\x10\n" +
+	"\x0e_refused_untilB\n" +
+	"\n" +
+	"\b_per_dayB\x0f\n" +
+	"\r_turn_release\"\x8f\x01\n" +
+	"\vQuotaWindow\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04used\x18\x02 \x01(\x01R\x04used\x12\x19\n" +
+	"\x05limit\x18\x03 \x01(\x01H\x00R\x05limit\x88\x01\x01\x123\n" +
+	"\aends_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06endsAtB\b\n" +
+	"\x06_limit\"\x89\x02\n" +
+	"\fQuotaProject\x12\x18\n" +
+	"\aproject\x18\x01 \x01(\tR\aproject\x12\x1f\n" +
+	"\vtraces_used\x18\x02 \x01(\x05R\n" +
+	"tracesUsed\x12'\n" +
+	"\x0ftraces_reserved\x18\x03 \x01(\x05R\x0etracesReserved\x12\x1f\n" +
+	"\vtraces_held\x18\x04 \x01(\x05R\n" +
+	"tracesHeld\x12%\n" +
+	"\x0etraces_dropped\x18\x05 \x01(\x05R\rtracesDropped\x12&\n" +
+	"\ftraces_limit\x18\x06 \x01(\x05H\x00R\vtracesLimit\x88\x01\x01\x12\x14\n" +
+	"\x05share\x18\a \x01(\x01R\x05shareB\x0f\n" +
+	"\r_traces_limit\"\xdd\x01\n" +
+	"\fQuotaRelease\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1b\n" +
+	"\x06traces\x18\x02 \x01(\x05H\x00R\x06traces\x88\x01\x01\x12\x1d\n" +
+	"\aproject\x18\x03 \x01(\tH\x01R\aproject\x88\x01\x01\x12!\n" +
+	"\foldest_first\x18\x04 \x01(\bR\voldestFirst\x125\n" +
+	"\x05after\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampH\x02R\x05after\x88\x01\x01B\t\n" +
+	"\a_tracesB\n" +
+	"\n" +
+	"\b_projectB\b\n" +
+	"\x06_after\"\xbb\x01\n" +
+	"\x0fSetQuotaRequest\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12$\n" +
+	"\vtraces_used\x18\x02 \x01(\x05H\x00R\n" +
+	"tracesUsed\x88\x01\x01\x12&\n" +
+	"\ftraces_limit\x18\x03 \x01(\x05H\x01R\vtracesLimit\x88\x01\x01\x12\x1f\n" +
+	"\vclear_limit\x18\x04 \x01(\bR\n" +
+	"clearLimitB\x0e\n" +
+	"\f_traces_usedB\x0f\n" +
+	"\r_traces_limit\"=\n" +
+	"\x10SetQuotaResponse\x12)\n" +
+	"\x05scope\x18\x01 \x01(\v2\x13.weir.v1.QuotaScopeR\x05scope\"\xbd\x01\n" +
+	"\x12ReleaseHeldRequest\x12\x18\n" +
+	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x1b\n" +
+	"\x06traces\x18\x02 \x01(\x05H\x00R\x06traces\x88\x01\x01\x12\x1d\n" +
+	"\aproject\x18\x03 \x01(\tH\x01R\aproject\x88\x01\x01\x12!\n" +
+	"\foldest_first\x18\x04 \x01(\bR\voldestFirst\x12\x17\n" +
+	"\adry_run\x18\x05 \x01(\bR\x06dryRunB\t\n" +
+	"\a_tracesB\n" +
+	"\n" +
+	"\b_project\"X\n" +
+	"\x13ReleaseHeldResponse\x12\x16\n" +
+	"\x06traces\x18\x01 \x01(\x05R\x06traces\x12)\n" +
+	"\x05scope\x18\x02 \x01(\v2\x13.weir.v1.QuotaScopeR\x05scope*\x83\x01\n" +
 	"\tLaneState\x12\x1a\n" +
 	"\x16LANE_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLANE_STATE_IDLE\x10\x01\x12\x16\n" +
 	"\x12LANE_STATE_SENDING\x10\x02\x12\x16\n" +
 	"\x12LANE_STATE_WAITING\x10\x03\x12\x15\n" +
-	"\x11LANE_STATE_PARKED\x10\x042\x8c\x01\n" +
+	"\x11LANE_STATE_PARKED\x10\x042\xd8\x02\n" +
 	"\fAdminService\x12B\n" +
 	"\tGetStatus\x12\x19.weir.v1.GetStatusRequest\x1a\x1a.weir.v1.GetStatusResponse\x128\n" +
-	"\x05Drain\x12\x15.weir.v1.DrainRequest\x1a\x16.weir.v1.DrainResponse0\x01B\x1bZ\x19weir/proto/weir/v1;weirv1b\x06proto3"
+	"\x05Drain\x12\x15.weir.v1.DrainRequest\x1a\x16.weir.v1.DrainResponse0\x01\x12?\n" +
+	"\bGetQuota\x12\x18.weir.v1.GetQuotaRequest\x1a\x19.weir.v1.GetQuotaResponse\x12?\n" +
+	"\bSetQuota\x12\x18.weir.v1.SetQuotaRequest\x1a\x19.weir.v1.SetQuotaResponse\x12H\n" +
+	"\vReleaseHeld\x12\x1b.weir.v1.ReleaseHeldRequest\x1a\x1c.weir.v1.ReleaseHeldResponseB\x1bZ\x19weir/proto/weir/v1;weirv1b\x06proto3"
 
 var (
 	file_weir_v1_admin_proto_rawDescOnce sync.Once
@@ -1043,7 +1981,7 @@ func file_weir_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_weir_v1_admin_proto_goTypes = []any{
 	(LaneState)(0),                // 0: weir.v1.LaneState
 	(*GetStatusRequest)(nil),      // 1: weir.v1.GetStatusRequest
@@ -1055,35 +1993,62 @@ var file_weir_v1_admin_proto_goTypes = []any{
 	(*Case)(nil),                  // 7: weir.v1.Case
 	(*DrainRequest)(nil),          // 8: weir.v1.DrainRequest
 	(*DrainResponse)(nil),         // 9: weir.v1.DrainResponse
-	nil,                           // 10: weir.v1.Totals.DroppedByReasonEntry
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
+	(*GetQuotaRequest)(nil),       // 10: weir.v1.GetQuotaRequest
+	(*GetQuotaResponse)(nil),      // 11: weir.v1.GetQuotaResponse
+	(*QuotaScope)(nil),            // 12: weir.v1.QuotaScope
+	(*QuotaWindow)(nil),           // 13: weir.v1.QuotaWindow
+	(*QuotaProject)(nil),          // 14: weir.v1.QuotaProject
+	(*QuotaRelease)(nil),          // 15: weir.v1.QuotaRelease
+	(*SetQuotaRequest)(nil),       // 16: weir.v1.SetQuotaRequest
+	(*SetQuotaResponse)(nil),      // 17: weir.v1.SetQuotaResponse
+	(*ReleaseHeldRequest)(nil),    // 18: weir.v1.ReleaseHeldRequest
+	(*ReleaseHeldResponse)(nil),   // 19: weir.v1.ReleaseHeldResponse
+	nil,                           // 20: weir.v1.Totals.DroppedByReasonEntry
+	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
 }
 var file_weir_v1_admin_proto_depIdxs = []int32{
-	11, // 0: weir.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	21, // 0: weir.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
 	3,  // 1: weir.v1.GetStatusResponse.totals:type_name -> weir.v1.Totals
 	4,  // 2: weir.v1.GetStatusResponse.lanes:type_name -> weir.v1.Lane
 	5,  // 3: weir.v1.GetStatusResponse.disk:type_name -> weir.v1.Disk
 	6,  // 4: weir.v1.GetStatusResponse.upstream:type_name -> weir.v1.UpstreamStatus
 	7,  // 5: weir.v1.GetStatusResponse.cases:type_name -> weir.v1.Case
-	10, // 6: weir.v1.Totals.dropped_by_reason:type_name -> weir.v1.Totals.DroppedByReasonEntry
+	20, // 6: weir.v1.Totals.dropped_by_reason:type_name -> weir.v1.Totals.DroppedByReasonEntry
 	0,  // 7: weir.v1.Lane.state:type_name -> weir.v1.LaneState
-	11, // 8: weir.v1.Lane.since:type_name -> google.protobuf.Timestamp
-	12, // 9: weir.v1.Lane.oldest_age:type_name -> google.protobuf.Duration
-	11, // 10: weir.v1.Lane.next_attempt:type_name -> google.protobuf.Timestamp
-	11, // 11: weir.v1.UpstreamStatus.last_delivered_at:type_name -> google.protobuf.Timestamp
-	11, // 12: weir.v1.UpstreamStatus.next_attempt:type_name -> google.protobuf.Timestamp
-	11, // 13: weir.v1.Case.opened_at:type_name -> google.protobuf.Timestamp
-	12, // 14: weir.v1.DrainRequest.timeout:type_name -> google.protobuf.Duration
-	1,  // 15: weir.v1.AdminService.GetStatus:input_type -> weir.v1.GetStatusRequest
-	8,  // 16: weir.v1.AdminService.Drain:input_type -> weir.v1.DrainRequest
-	2,  // 17: weir.v1.AdminService.GetStatus:output_type -> weir.v1.GetStatusResponse
-	9,  // 18: weir.v1.AdminService.Drain:output_type -> weir.v1.DrainResponse
-	17, // [17:19] is the sub-list for method output_type
-	15, // [15:17] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	21, // 8: weir.v1.Lane.since:type_name -> google.protobuf.Timestamp
+	22, // 9: weir.v1.Lane.oldest_age:type_name -> google.protobuf.Duration
+	21, // 10: weir.v1.Lane.next_attempt:type_name -> google.protobuf.Timestamp
+	21, // 11: weir.v1.UpstreamStatus.last_delivered_at:type_name -> google.protobuf.Timestamp
+	21, // 12: weir.v1.UpstreamStatus.next_attempt:type_name -> google.protobuf.Timestamp
+	21, // 13: weir.v1.Case.opened_at:type_name -> google.protobuf.Timestamp
+	22, // 14: weir.v1.DrainRequest.timeout:type_name -> google.protobuf.Duration
+	12, // 15: weir.v1.GetQuotaResponse.scopes:type_name -> weir.v1.QuotaScope
+	21, // 16: weir.v1.QuotaScope.forecast_exhausted_at:type_name -> google.protobuf.Timestamp
+	13, // 17: weir.v1.QuotaScope.windows:type_name -> weir.v1.QuotaWindow
+	14, // 18: weir.v1.QuotaScope.projects:type_name -> weir.v1.QuotaProject
+	21, // 19: weir.v1.QuotaScope.refused_since:type_name -> google.protobuf.Timestamp
+	21, // 20: weir.v1.QuotaScope.refused_until:type_name -> google.protobuf.Timestamp
+	15, // 21: weir.v1.QuotaScope.releases:type_name -> weir.v1.QuotaRelease
+	21, // 22: weir.v1.QuotaWindow.ends_at:type_name -> google.protobuf.Timestamp
+	21, // 23: weir.v1.QuotaRelease.after:type_name -> google.protobuf.Timestamp
+	12, // 24: weir.v1.SetQuotaResponse.scope:type_name -> weir.v1.QuotaScope
+	12, // 25: weir.v1.ReleaseHeldResponse.scope:type_name -> weir.v1.QuotaScope
+	1,  // 26: weir.v1.AdminService.GetStatus:input_type -> weir.v1.GetStatusRequest
+	8,  // 27: weir.v1.AdminService.Drain:input_type -> weir.v1.DrainRequest
+	10, // 28: weir.v1.AdminService.GetQuota:input_type -> weir.v1.GetQuotaRequest
+	16, // 29: weir.v1.AdminService.SetQuota:input_type -> weir.v1.SetQuotaRequest
+	18, // 30: weir.v1.AdminService.ReleaseHeld:input_type -> weir.v1.ReleaseHeldRequest
+	2,  // 31: weir.v1.AdminService.GetStatus:output_type -> weir.v1.GetStatusResponse
+	9,  // 32: weir.v1.AdminService.Drain:output_type -> weir.v1.DrainResponse
+	11, // 33: weir.v1.AdminService.GetQuota:output_type -> weir.v1.GetQuotaResponse
+	17, // 34: weir.v1.AdminService.SetQuota:output_type -> weir.v1.SetQuotaResponse
+	19, // 35: weir.v1.AdminService.ReleaseHeld:output_type -> weir.v1.ReleaseHeldResponse
+	31, // [31:36] is the sub-list for method output_type
+	26, // [26:31] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_weir_v1_admin_proto_init() }
@@ -1091,13 +2056,19 @@ func file_weir_v1_admin_proto_init() {
 	if File_weir_v1_admin_proto != nil {
 		return
 	}
+	file_weir_v1_admin_proto_msgTypes[11].OneofWrappers = []any{}
+	file_weir_v1_admin_proto_msgTypes[12].OneofWrappers = []any{}
+	file_weir_v1_admin_proto_msgTypes[13].OneofWrappers = []any{}
+	file_weir_v1_admin_proto_msgTypes[14].OneofWrappers = []any{}
+	file_weir_v1_admin_proto_msgTypes[15].OneofWrappers = []any{}
+	file_weir_v1_admin_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_v1_admin_proto_rawDesc), len(file_weir_v1_admin_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

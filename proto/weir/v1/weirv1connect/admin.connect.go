@@ -39,6 +39,13 @@ const (
 	AdminServiceGetStatusProcedure = "/weir.v1.AdminService/GetStatus"
 	// AdminServiceDrainProcedure is the fully-qualified name of the AdminService's Drain RPC.
 	AdminServiceDrainProcedure = "/weir.v1.AdminService/Drain"
+	// AdminServiceGetQuotaProcedure is the fully-qualified name of the AdminService's GetQuota RPC.
+	AdminServiceGetQuotaProcedure = "/weir.v1.AdminService/GetQuota"
+	// AdminServiceSetQuotaProcedure is the fully-qualified name of the AdminService's SetQuota RPC.
+	AdminServiceSetQuotaProcedure = "/weir.v1.AdminService/SetQuota"
+	// AdminServiceReleaseHeldProcedure is the fully-qualified name of the AdminService's ReleaseHeld
+	// RPC.
+	AdminServiceReleaseHeldProcedure = "/weir.v1.AdminService/ReleaseHeld"
 )
 
 // AdminServiceClient is a client for the weir.v1.AdminService service.
@@ -49,6 +56,18 @@ type AdminServiceClient interface {
 	// progress until everything is delivered or the timeout has passed.
 	// Cancelling the call leaves weir draining.
 	Drain(context.Context, *v1.DrainRequest) (*connect.ServerStreamForClient[v1.DrainResponse], error)
+	// GetQuota reports the month's traces of every account.
+	GetQuota(context.Context, *v1.GetQuotaRequest) (*v1.GetQuotaResponse, error)
+	// SetQuota corrects the month's count of one account, its limit, or both.
+	// Both outlive a restart; the count is the month's, the limit stays until
+	// it is set again or cleared. Room that is gained releases held traces.
+	// NOT_FOUND for an account that is not known, INVALID_ARGUMENT where none
+	// is named and there are several.
+	SetQuota(context.Context, *v1.SetQuotaRequest) (*v1.SetQuotaResponse, error)
+	// ReleaseHeld orders the release of held traces of one account, as many as
+	// there is room for. Errors as of SetQuota, and RESOURCE_EXHAUSTED while too
+	// many orders wait.
+	ReleaseHeld(context.Context, *v1.ReleaseHeldRequest) (*v1.ReleaseHeldResponse, error)
 }
 
 // NewAdminServiceClient constructs a client for the weir.v1.AdminService service. By default, it
@@ -74,13 +93,34 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("Drain")),
 			connect.WithClientOptions(opts...),
 		),
+		getQuota: connect.NewClient[v1.GetQuotaRequest, v1.GetQuotaResponse](
+			httpClient,
+			baseURL+AdminServiceGetQuotaProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("GetQuota")),
+			connect.WithClientOptions(opts...),
+		),
+		setQuota: connect.NewClient[v1.SetQuotaRequest, v1.SetQuotaResponse](
+			httpClient,
+			baseURL+AdminServiceSetQuotaProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("SetQuota")),
+			connect.WithClientOptions(opts...),
+		),
+		releaseHeld: connect.NewClient[v1.ReleaseHeldRequest, v1.ReleaseHeldResponse](
+			httpClient,
+			baseURL+AdminServiceReleaseHeldProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ReleaseHeld")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // adminServiceClient implements AdminServiceClient.
 type adminServiceClient struct {
-	getStatus *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
-	drain     *connect.Client[v1.DrainRequest, v1.DrainResponse]
+	getStatus   *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
+	drain       *connect.Client[v1.DrainRequest, v1.DrainResponse]
+	getQuota    *connect.Client[v1.GetQuotaRequest, v1.GetQuotaResponse]
+	setQuota    *connect.Client[v1.SetQuotaRequest, v1.SetQuotaResponse]
+	releaseHeld *connect.Client[v1.ReleaseHeldRequest, v1.ReleaseHeldResponse]
 }
 
 // GetStatus calls weir.v1.AdminService.GetStatus.
@@ -97,6 +137,33 @@ func (c *adminServiceClient) Drain(ctx context.Context, req *v1.DrainRequest) (*
 	return c.drain.CallServerStream(ctx, connect.NewRequest(req))
 }
 
+// GetQuota calls weir.v1.AdminService.GetQuota.
+func (c *adminServiceClient) GetQuota(ctx context.Context, req *v1.GetQuotaRequest) (*v1.GetQuotaResponse, error) {
+	response, err := c.getQuota.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// SetQuota calls weir.v1.AdminService.SetQuota.
+func (c *adminServiceClient) SetQuota(ctx context.Context, req *v1.SetQuotaRequest) (*v1.SetQuotaResponse, error) {
+	response, err := c.setQuota.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ReleaseHeld calls weir.v1.AdminService.ReleaseHeld.
+func (c *adminServiceClient) ReleaseHeld(ctx context.Context, req *v1.ReleaseHeldRequest) (*v1.ReleaseHeldResponse, error) {
+	response, err := c.releaseHeld.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AdminServiceHandler is an implementation of the weir.v1.AdminService service.
 type AdminServiceHandler interface {
 	// GetStatus reports totals, lanes, disk and upstream of this weir.
@@ -105,6 +172,18 @@ type AdminServiceHandler interface {
 	// progress until everything is delivered or the timeout has passed.
 	// Cancelling the call leaves weir draining.
 	Drain(context.Context, *v1.DrainRequest, *connect.ServerStream[v1.DrainResponse]) error
+	// GetQuota reports the month's traces of every account.
+	GetQuota(context.Context, *v1.GetQuotaRequest) (*v1.GetQuotaResponse, error)
+	// SetQuota corrects the month's count of one account, its limit, or both.
+	// Both outlive a restart; the count is the month's, the limit stays until
+	// it is set again or cleared. Room that is gained releases held traces.
+	// NOT_FOUND for an account that is not known, INVALID_ARGUMENT where none
+	// is named and there are several.
+	SetQuota(context.Context, *v1.SetQuotaRequest) (*v1.SetQuotaResponse, error)
+	// ReleaseHeld orders the release of held traces of one account, as many as
+	// there is room for. Errors as of SetQuota, and RESOURCE_EXHAUSTED while too
+	// many orders wait.
+	ReleaseHeld(context.Context, *v1.ReleaseHeldRequest) (*v1.ReleaseHeldResponse, error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -126,12 +205,36 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("Drain")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceGetQuotaHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceGetQuotaProcedure,
+		svc.GetQuota,
+		connect.WithSchema(adminServiceMethods.ByName("GetQuota")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceSetQuotaHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceSetQuotaProcedure,
+		svc.SetQuota,
+		connect.WithSchema(adminServiceMethods.ByName("SetQuota")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceReleaseHeldHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceReleaseHeldProcedure,
+		svc.ReleaseHeld,
+		connect.WithSchema(adminServiceMethods.ByName("ReleaseHeld")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/weir.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceGetStatusProcedure:
 			adminServiceGetStatusHandler.ServeHTTP(w, r)
 		case AdminServiceDrainProcedure:
 			adminServiceDrainHandler.ServeHTTP(w, r)
+		case AdminServiceGetQuotaProcedure:
+			adminServiceGetQuotaHandler.ServeHTTP(w, r)
+		case AdminServiceSetQuotaProcedure:
+			adminServiceSetQuotaHandler.ServeHTTP(w, r)
+		case AdminServiceReleaseHeldProcedure:
+			adminServiceReleaseHeldHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -147,4 +250,16 @@ func (UnimplementedAdminServiceHandler) GetStatus(context.Context, *v1.GetStatus
 
 func (UnimplementedAdminServiceHandler) Drain(context.Context, *v1.DrainRequest, *connect.ServerStream[v1.DrainResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.Drain is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) GetQuota(context.Context, *v1.GetQuotaRequest) (*v1.GetQuotaResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.GetQuota is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) SetQuota(context.Context, *v1.SetQuotaRequest) (*v1.SetQuotaResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.SetQuota is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ReleaseHeld(context.Context, *v1.ReleaseHeldRequest) (*v1.ReleaseHeldResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.ReleaseHeld is not implemented"))
 }
