@@ -92,6 +92,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, t target) {
 	}
 	h.metrics.took(in, began)
 	if receipt.Warning != "" {
+		w.Header().Set("Weir-Warning", clip(receipt.Warning))
 		writeJSON(w, http.StatusAccepted, map[string]string{"warning": clip(receipt.Warning)})
 		return
 	}
