@@ -27,7 +27,9 @@ type memDir struct {
 
 type memInode struct{ now, durable []byte }
 
-func newMemDir() *memDir { return &memDir{names: map[string]*memInode{}, durable: map[string]*memInode{}} }
+func newMemDir() *memDir {
+	return &memDir{names: map[string]*memInode{}, durable: map[string]*memInode{}}
+}
 
 // op counts an operation, and says whether it fails; mu is held.
 func (d *memDir) op() error {
