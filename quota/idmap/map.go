@@ -3,6 +3,7 @@ package idmap
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -163,12 +164,7 @@ func (m *Map) Problems() []string {
 func (m *Map) problem(text string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, known := range m.problems {
-		if known == text {
-			return
-		}
-	}
-	if len(m.problems) >= maxProblems {
+	if slices.Contains(m.problems, text) || len(m.problems) >= maxProblems {
 		return
 	}
 	m.problems = append(m.problems, text)

@@ -189,7 +189,7 @@ func TestMapIsAMap(t *testing.T) {
 				}
 				reopen(dir, StartClosed)
 			},
-			"kill": func(t *rapid.T) {
+			"kill": func(*rapid.T) {
 				want := StartKilled
 				if start == StartPowerCut && !touched {
 					want = StartPowerCut // nobody wrote since
