@@ -72,6 +72,7 @@ func (f *Forwarder) claim(s *sending) (ok bool, err error) {
 			held[s.traces[i]] = true
 		}
 	}
+	s.fresh = slices.ContainsFunc(verdicts, func(v quota.Verdict) bool { return v.State != quota.Counted })
 	if len(held) == 0 {
 		return true, nil
 	}

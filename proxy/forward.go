@@ -438,6 +438,7 @@ type sending struct {
 	began time.Time
 
 	traces []TraceID // of the lease, distinct
+	fresh  bool      // some of them are not counted this month
 }
 
 // send sends a lease and settles it by the outcome.

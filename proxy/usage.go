@@ -328,6 +328,9 @@ func (f *Forwarder) waitsForQuota(account string) bool {
 
 // waitFor has an account wait for the end of a limit that LangSmith enforces.
 func (f *Forwarder) waitFor(account string, kind quota.Kind, until time.Time) {
+	if kind.Monthly() {
+		return // new traces are held; whether the others are taken, sending shows
+	}
 	now := f.cfg.Now()
 	f.waits.failed(accountWait(account), &Outcome{
 		Kind: Retry, Reason: string(kind), Scope: ScopeAccount, RetryAfter: max(until.Sub(now), time.Second),
@@ -335,18 +338,23 @@ func (f *Forwarder) waitFor(account string, kind quota.Kind, until time.Time) {
 	}, now)
 }
 
-// quotaRefusal gives an outcome the wait that fits the limit it is about.
-func (f *Forwarder) quotaRefusal(account string, out *Outcome) *Outcome {
+// quotaRefusal gives an outcome the wait that fits the limit it is about. fresh:
+// the request had traces that are not counted this month. Those are held from
+// now on, and what is left may be taken: LangSmith is said to refuse new traces.
+func (f *Forwarder) quotaRefusal(account string, out *Outcome, fresh bool) *Outcome {
 	kind, ok := quotaReasons[out.Reason]
 	if !ok {
 		return out
 	}
 	until := f.guard.Refused(account, kind)
+	f.pokeWatch()
+	if kind.Monthly() && fresh {
+		return out // soon again, without them
+	}
 	fit := *out
 	if fit.RetryAfter == 0 {
 		fit.RetryAfter = max(until.Sub(f.cfg.Now()), time.Second)
 	}
-	f.pokeWatch()
 	return &fit
 }
 

@@ -126,6 +126,10 @@ func (g *Guard) Unite(from string, into Account) error {
 		s.Window.Events += old.Window.Events
 		s.Window.Bytes += old.Window.Bytes
 		s.Others = max(s.Others, old.Others)
+		s.Told = max(s.Told, old.Told)
+		if s.Since.IsZero() || !old.Since.IsZero() && old.Since.Before(s.Since) {
+			s.Since = old.Since
+		}
 		if s.Refused == nil {
 			s.Refused = old.Refused
 		}

@@ -12,7 +12,9 @@ type scope struct {
 	Upstream    string `json:"upstream,omitempty"`    // of the account
 	Provisional bool   `json:"provisional,omitempty"` // its tenant is not known
 
-	Month Month `json:"month"` // what the fields of the month are about
+	// Since is when the account was first seen.
+	Since time.Time `json:"since,omitzero"`
+	Month Month     `json:"month"` // what the fields of the month are about
 
 	// Override is a limit set by hand in place of the configured one.
 	Override *int64 `json:"override,omitempty"`
@@ -99,10 +101,10 @@ func (g *Guard) scope(account string) *scope {
 		g.turnScope(s)
 		return s
 	}
-	s := &scope{Month: g.clock.month}
+	s := &scope{Month: g.clock.month, Since: g.cfg.Now()}
 	if b := g.ledger.Note(scopeNotes + account); b != nil {
 		if json.Unmarshal(b, s) != nil {
-			*s = scope{Month: g.clock.month} // of a later version
+			*s = scope{Month: g.clock.month, Since: g.cfg.Now()} // of a later version
 		}
 	}
 	g.scopes[account] = s
