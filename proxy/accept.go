@@ -68,6 +68,9 @@ func (a *Acceptor) Accept(ctx context.Context, e *Export) (Receipt, error) {
 	if stopped := a.stopped.Load(); stopped != nil {
 		return Receipt{}, stopped
 	}
+	if err := a.q.Refusing(); err != nil {
+		return Receipt{}, pressure(err) // before anything is written about it
+	}
 	lane, err := a.lane(e)
 	if err != nil {
 		return Receipt{}, pressure(err)

@@ -35,10 +35,11 @@ type writer struct {
 	span   int64 // bytes of older logs with batches that are in active
 	seq    uint64
 	// durable is the newest batch on disk for certain.
-	durable uint64
-	mark    bool // the log does not name this boot yet
-	skip    int  // commits until a table is tried to be frozen again, after a failure
-	buf     []byte
+	durable  uint64
+	mark     bool  // the log does not name this boot yet
+	reserved int64 // bytes of the log that have blocks on disk
+	skip     int   // commits until a table is tried to be frozen again, after a failure
+	buf      []byte
 }
 
 func (w *writer) spanBytes() int64 { return w.size + w.span }
@@ -253,7 +254,9 @@ func (m *Map) full() bool {
 func (m *Map) write(buf []byte, seq uint64, sync bool) error {
 	w := &m.w
 	if len(buf) > 0 {
+		w.reserve(w.size + int64(len(buf)))
 		if _, err := w.f.WriteAt(buf, w.size); err != nil {
+			w.reserved = 0 // the cut below gives it back
 			if w.f.Truncate(w.size) != nil {
 				m.abandon()
 			}
@@ -273,6 +276,21 @@ func (m *Map) write(buf []byte, seq uint64, sync bool) error {
 	w.size += int64(len(buf))
 	w.seq, w.mark = seq, false
 	return nil
+}
+
+// logAhead is how much of a log has blocks on disk before it is written: a full
+// disk must not keep the ledger from taking what empties it.
+const logAhead = 1 << 20
+
+// reserve sees to blocks ahead of a log that is to be size bytes long. Without
+// them the write itself finds out.
+func (w *writer) reserve(size int64) {
+	if size+logAhead/2 <= w.reserved {
+		return
+	}
+	if w.f.Reserve(size+logAhead) == nil {
+		w.reserved = size + logAhead
+	}
 }
 
 // abandon gives up the log for appending; ready starts another with all that
@@ -382,7 +400,8 @@ func (m *Map) startLog(kind byte) error {
 		return fmt.Errorf("idmap: put a new log in place: %w", err)
 	}
 	w.f, w.number, w.size = f, number, int64(len(buf))
-	w.seq, w.durable, w.mark, w.skip = seq, seq, false, 0
+	w.seq, w.durable, w.mark, w.skip, w.reserved = seq, seq, false, 0, 0
+	w.reserve(w.size)
 	return nil
 }
 

@@ -14,6 +14,9 @@ type file interface {
 	Truncate(size int64) error
 	// Sync makes the content durable, and its length.
 	Sync() error
+	// Reserve sees to blocks on disk for the first size bytes, without changing
+	// the length. Not every system can; that is no error.
+	Reserve(size int64) error
 	Size() (int64, error)
 }
 
@@ -79,6 +82,8 @@ func (d osDir) syncDir() error {
 type osFile struct{ *os.File }
 
 func (f osFile) Sync() error { return syncData(f.File) }
+
+func (f osFile) Reserve(size int64) error { return reserve(f.File, size) }
 
 func (f osFile) Size() (int64, error) {
 	info, err := f.Stat()

@@ -211,6 +211,8 @@ func (f *memFile) Truncate(size int64) error {
 	return nil
 }
 
+func (f *memFile) Reserve(int64) error { return nil }
+
 func (f *memFile) Sync() error {
 	f.d.mu.Lock()
 	block := f.d.block

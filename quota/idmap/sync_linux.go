@@ -34,3 +34,17 @@ func bootID() string {
 	}
 	return string(id)
 }
+
+// reserve sees to blocks for the first size bytes of a file.
+func reserve(f *os.File, size int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EOPNOTSUPP):
+			return nil
+		default:
+			return os.NewSyscallError("fallocate", err)
+		}
+	}
+}
