@@ -46,7 +46,7 @@ const (
 // effect within two minutes (LangSmith docs: usage limits).
 const (
 	watchTick    = time.Second
-	askFirst     = 30 * time.Second
+	askFirst     = 5 * time.Second
 	askCap       = 15 * time.Minute
 	askTenantCap = time.Hour
 	askUsage     = time.Hour

@@ -43,7 +43,7 @@ func (g *Guard) Refused(account string, k Kind) (until time.Time) {
 // it was believed the last time.
 const (
 	relapseWithin = 2 * time.Hour
-	believeFirst  = time.Minute
+	believeFirst  = 10 * time.Second
 	believeCap    = time.Hour
 )
 
