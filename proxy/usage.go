@@ -115,6 +115,9 @@ func (w *watch) round(ctx context.Context) {
 		clear(w.next) // keys come and go; it is asked again
 	}
 	w.date(ctx)
+	if !w.f.cfg.AskUsage {
+		return
+	}
 	for _, c := range w.f.accounts.unknown() {
 		w.tenant(ctx, c)
 	}

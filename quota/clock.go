@@ -41,31 +41,31 @@ func (c *clock) serverTime(now time.Time) time.Time {
 }
 
 // due reports whether a month is due, by both clocks; confirmed is false where
-// weir's own clock has reached a new month and the upstream's is not known.
+// weir's own clock has reached a new month and the upstream has not said so.
 func (c *clock) due(now time.Time) (month Month, confirmed bool) {
-	own := MonthOf(now)
-	server := c.serverTime(now)
+	own, server := MonthOf(now), MonthOf(c.server)
 	switch {
-	case c.first && !server.IsZero():
-		return MonthOf(server), true
+	case c.first && !c.server.IsZero():
+		return server, true
 	case c.first:
 		return own, true
 	case own <= c.month:
 		return c.month, true
-	case !server.IsZero():
-		return max(c.month, min(own, MonthOf(server))), true
-	}
-	if c.undated {
+	case server > c.month:
+		return min(own, server), true
+	case c.undated:
 		return own, true
 	}
+	// What the upstream's clock may show by now is a guess, for this one may have
+	// been set since. An answer of today is worth waiting for.
 	return c.month, false
 }
 
-// arrival is the month in which the upstream counts what it takes now: its own,
-// where that is known.
-func (c *clock) arrival(now time.Time) Month {
-	if server := c.serverTime(now); !server.IsZero() {
-		return max(c.month, min(MonthOf(server), c.month+1))
+// arrival is the month in which the upstream counts what it has just taken: that
+// of its own Date, where it names one.
+func (c *clock) arrival() Month {
+	if c.server.IsZero() {
+		return c.month
 	}
-	return c.month
+	return max(c.month, min(MonthOf(c.server), c.month+1))
 }

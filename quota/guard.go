@@ -385,7 +385,7 @@ func (g *Guard) Delivered(account string, ids []TraceID) error {
 	}
 	g.mu.Lock()
 	now := g.cfg.Now()
-	month := g.clock.arrival(now)
+	month := g.clock.arrival()
 	refused := g.scope(account).Refused != nil
 	counted := g.ledger.Totals(account).Counted
 	g.mu.Unlock()

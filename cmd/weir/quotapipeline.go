@@ -34,11 +34,3 @@ func (w *weir) openQuota(vault *proxy.Vault) (*proxy.Quota, error) {
 		Guard: guard, Queue: w.queue, Vault: vault, Destination: destination(s), Dividers: dividers(),
 	})
 }
-
-// asker is who asks LangSmith about the quota, if anybody is to.
-func (w *weir) asker() proxy.Asker {
-	if !w.settings.Quota.AskLangSmith {
-		return nil
-	}
-	return w.upstream
-}

@@ -133,7 +133,7 @@ func (w *weir) openPipeline() error {
 	w.acceptor = proxy.NewAcceptor(w.queue, vault, limits)
 	w.forwarder = proxy.NewForwarder(w.queue, w.upstream, vault, proxy.ForwardConfig{
 		MaxRequestBytes: s.Forward.MaxRequestBytes, Linger: s.Forward.Linger, Concurrency: s.Forward.Concurrency,
-		Coalesce: s.Forward.Coalesce, Quota: limits, Asker: w.asker(), HoldMaxAge: s.Quota.HoldMaxAge,
+		Coalesce: s.Forward.Coalesce, Quota: limits, Asker: w.upstream, AskUsage: s.Quota.AskLangSmith, HoldMaxAge: s.Quota.HoldMaxAge,
 		Logger: w.log, Now: now,
 	})
 	w.metrics.MustRegister(w.forwarder.Collectors()...)
