@@ -152,6 +152,21 @@ func (m *quotaModel) check() {
 	m.conserved(m.q.Stats().Totals)
 }
 
+// agrees checks, where nothing is on its way, that weir has counted what the
+// upstream has.
+func (m *quotaModel) agrees() {
+	m.t.Helper()
+	if t := m.q.Stats().Totals; t.Pending != 0 {
+		return
+	}
+	counts := m.up.counts()
+	for _, s := range m.f.QuotaStatus() {
+		if s.Reserved != 0 || s.Used < int64(counts[s.Month]) {
+			m.rt.Fatalf("nothing is pending, %d traces were taken in %s, and weir says %+v", counts[s.Month], s.Month, s)
+		}
+	}
+}
+
 // quiet waits until nothing more happens for a while.
 func (m *quotaModel) quiet() {
 	last, same := queue.Totals{}, 0
@@ -211,6 +226,7 @@ func (m *quotaModel) step(rt *rapid.T) {
 		m.bring(rt)
 	case "quiet":
 		m.quiet()
+		m.agrees()
 	case "restart":
 		m.stop()
 		m.start()
