@@ -2,7 +2,7 @@ package quota
 
 import "time"
 
-// LangSmith's own account of an account, by its usage reads (LangSmith API
+// UsageLimits is what LangSmith itself says of an account (LangSmith API
 // reference: workspaces/current/usage_limits).
 type UsageLimits struct {
 	Rejecting bool

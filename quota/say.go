@@ -119,16 +119,17 @@ func (g *Guard) say(account string, e Event) {
 		slog.String("account", account), slog.Int64("used", t.Used()+s.Others), slog.Int64("limit", g.limit(s)),
 		slog.String("month", g.clock.month.String()), slog.String("policy", string(g.cfg.Policy)),
 	}
+	attrs = append(attrs, slog.String("at_the_limit", g.fate()))
 	switch e.Kind {
 	case EventThreshold:
-		text := fmt.Sprintf("%d %% of the month's traces are used", e.Percent)
 		if e.Percent >= 100 {
-			text = "the month's traces are used up; " + g.fate()
+			g.cfg.Logger.Warn("the month's traces are used up", attrs...)
+			return
 		}
-		g.cfg.Logger.Warn(text, attrs...)
+		g.cfg.Logger.Warn("much of the month's traces is used", append(attrs, slog.Int("percent", e.Percent))...)
 	case EventRefused:
-		g.cfg.Logger.Warn("LangSmith refuses new traces; "+g.fate(), append(attrs, slog.String("reason", string(e.Refused)))...)
+		g.cfg.Logger.Warn("the upstream refuses new traces for a limit of the month", append(attrs, slog.String("reason", string(e.Refused)))...)
 	case EventCleared:
-		g.cfg.Logger.Info("LangSmith takes new traces again", attrs...)
+		g.cfg.Logger.Info("the upstream takes new traces again", attrs...)
 	}
 }

@@ -73,10 +73,6 @@ const (
 // Monthly reports whether the limit is one of the month.
 func (k Kind) Monthly() bool { return k == KindMonth || k == KindUser }
 
-// hourly reports whether the limit is one of the hour. One that was not named
-// is taken for that first.
-func (k Kind) hourly() bool { return k == KindHour || k == KindBytes || k == KindOther }
-
 // paceDay is the share of the month that PolicyPace gives to one day.
 type paceDay struct {
 	Day  Day   `json:"day"`

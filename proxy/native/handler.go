@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -161,7 +162,7 @@ func (h *Handler) keep(ctx context.Context, caller proxy.Caller, requests []*int
 		if ops == nil {
 			ops = in.ops
 		} else {
-			ops = append(ops[:len(ops):len(ops)], in.ops...)
+			ops = append(slices.Clip(ops), in.ops...)
 		}
 	}
 	if e.Items == 0 {

@@ -154,7 +154,7 @@ func selectionOf(from, to quota.State, first, end int) *quota.Selection {
 	}
 }
 
-// move moves traces first to end-1, at most most of them.
+// move moves traces first to end-1, at most as many as most.
 func (h *hand) move(from, to quota.State, most int64, first, end int) []bool {
 	h.t.Helper()
 	s := selectionOf(from, to, first, end)
