@@ -24,7 +24,8 @@ func TracesOf(ops []runs.Op) (ids []TraceID, marks []TraceMark) {
 			marks = append(marks, TraceMark{Follows: true})
 		}
 		m := &marks[n]
-		if op.Kind == runs.Create {
+		if op.Kind == runs.Create || op.Kind == runs.Update {
+			// An update may come first, when an SDK sends its create again.
 			m.Follows = false
 		}
 		if e := op.Fields[runs.Error]; len(e) > 0 && string(e) != "null" && string(e) != `""` {

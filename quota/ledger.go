@@ -26,8 +26,8 @@ const (
 	// share of the limit. What comes of it meanwhile joins the hold, so that
 	// nothing overtakes what is still there.
 	Releasing State = 5
-	// Follower: only updates, attachments or feedback of it have been seen: its
-	// beginning was sent by other means. Such are passed on and not counted.
+	// Follower: only attachments or feedback of it have been seen: its runs were
+	// sent by other means. Such are passed on and not counted.
 	Follower State = 6
 )
 
