@@ -87,8 +87,8 @@ func pace(now, since time.Time, days []DayTotals) (perDay float64, ok bool) {
 		}
 		switch {
 		case d != first:
-		case DayOf(since) == d && !since.IsZero():
-			length -= since.Sub(d.Begin())
+		case !since.IsZero():
+			length -= max(since.Sub(d.Begin()), 0)
 		default:
 			length -= min(length/2, 12*time.Hour)
 		}

@@ -53,7 +53,7 @@ func (r *Refusal) disbelief() time.Duration {
 	if r.Relapses == 0 {
 		return 0
 	}
-	return min(believeFirst<<min(r.Relapses-1, 8), believeCap)
+	return min(believeFirst<<min(r.Relapses-1, 9), believeCap)
 }
 
 // refused notes a refusal: of data, or one that was only spoken of. g.mu is held.
