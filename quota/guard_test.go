@@ -513,7 +513,7 @@ func TestStateNames(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
 	for s := quota.Unknown; s <= quota.Follower; s++ {
-		seen[fmt.Sprint(s)] = true
+		seen[s.String()] = true
 	}
 	if len(seen) != 7 || seen["state?"] {
 		t.Errorf("states are named %v", seen)

@@ -113,6 +113,7 @@ func (m *Map) nextGroup() []*request {
 // then lets it be seen.
 func (m *Map) commit(group []*request) {
 	err := m.ready()
+	defer func() { m.logBytes.Store(m.w.spanBytes()) }()
 	buf, seq, sync := m.w.buf[:0], m.w.seq, false
 	if err == nil && m.w.mark {
 		seq++
@@ -387,39 +388,41 @@ func (m *Map) startLog(kind byte) error {
 	buf = appendRecord(buf, seq-1, w.durable, &snapshot)
 	buf = appendRecord(buf, seq, w.durable, &body{kind: kindMark, mark: markOpen, boot: m.cfg.boot})
 	name := fileName(logPrefix, number)
-	f, err := writeNew(m.fs, name, buf)
-	if err != nil {
+	if err := writeNew(m.fs, name, buf); err != nil {
 		return fmt.Errorf("idmap: write a new log: %w", err)
 	}
 	// From here on the new log may be there after a crash, and would end the
 	// old one: nothing may be appended to that any more.
 	m.abandon()
-	if err := publish(m.fs, name); err != nil {
-		_ = f.Close()
+	err := publish(m.fs, name)
+	if err == nil {
+		w.f, err = m.fs.open(name)
+	}
+	if err != nil {
+		w.f = nil
 		m.addOldLog(oldLog{number: number})
 		return fmt.Errorf("idmap: put a new log in place: %w", err)
 	}
-	w.f, w.number, w.size = f, number, int64(len(buf))
+	w.number, w.size = number, int64(len(buf))
 	w.seq, w.durable, w.mark, w.skip, w.reserved = seq, seq, false, 0, 0
 	w.reserve(w.size)
 	return nil
 }
 
-// writeNew writes a file under its name while it is new, and syncs it.
-func writeNew(fs fsys, name string, content []byte) (file, error) {
+// writeNew writes a file under its name while it is new, and syncs it. It is
+// closed again, as not every system renames open files.
+func writeNew(fs fsys, name string, content []byte) error {
 	f, err := fs.create(name + newSuffix)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if _, err = f.WriteAt(content, 0); err == nil {
 		err = f.Sync()
 	}
-	if err != nil {
-		_ = f.Close()
+	if err = errors.Join(err, f.Close()); err != nil {
 		_ = fs.remove(name + newSuffix)
-		return nil, err
 	}
-	return f, nil
+	return err
 }
 
 // publish gives a new file its name. When it fails, the file may be there
@@ -434,8 +437,10 @@ func publish(fs fsys, name string) error {
 // sealLog makes the log durable and, if all is well, marks it closed.
 func (m *Map) sealLog() error {
 	w := &m.w
-	if w.f == nil {
-		return errors.New("idmap: close: the log cannot be written, for the reason given before")
+	if w.f == nil { // given up after an error: another chance
+		if err := m.startLog(kindFull); err != nil {
+			return err
+		}
 	}
 	if len(m.Problems()) > 0 {
 		return m.write(nil, w.seq, true)

@@ -2,8 +2,10 @@ package idmap
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"syscall"
@@ -238,5 +240,91 @@ func TestMergesThatFailAreTriedSmallerAndAgain(t *testing.T) {
 	names, _ := dir.list()
 	if want := len(m.runs) + 2; len(names) != want {
 		t.Errorf("files are %v, want %d runs, a log and a manifest", names, len(m.runs))
+	}
+}
+
+// TestALogGivenUpIsNoDamage cuts the power after a failed sync, so that
+// anything may be missing in the log, and the next log has it all.
+func TestALogGivenUpIsNoDamage(t *testing.T) {
+	dir := newMemDir()
+	m := mustOpen(t, testConfig(dir))
+	for n := range 4 {
+		if err := m.Apply(one(n, Entry{State: 1})); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir.failAt, dir.err = dir.ops+1, syscall.EIO
+	if err := m.Sync(); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("sync: %v, want %v", err, syscall.EIO)
+	}
+	if err := m.Apply(one(5, Entry{State: 1})); err != nil {
+		t.Fatal(err)
+	}
+	for seed := range uint64(200) {
+		next := mustOpen(t, testConfig(dir.powerCut(rand.New(rand.NewPCG(seed, 0)))))
+		for n := range 4 {
+			if get(t, next, key(0, n)) != (Entry{State: 1}) || len(next.Problems()) > 0 {
+				t.Fatalf("seed %d: problems %q", seed, next.Problems())
+			}
+		}
+	}
+}
+
+// TestANameMayNotBeDurable has a process killed between a rename and its sync,
+// and then the power cut under the next.
+func TestANameMayNotBeDurable(t *testing.T) {
+	for failAt := 1; failAt < 30; failAt++ {
+		dir, _ := worked(t)
+		m := mustOpen(t, testConfig(dir))
+		dir.failAt, dir.forever = dir.ops+failAt, true
+		_ = m.Apply(one(1, Entry{State: 1}))
+		for range 3 {
+			_, _ = m.work()
+		}
+		next := dir.killed()
+		m = mustOpen(t, testConfig(next))
+		if err := m.Apply(&Batch{Keys: []Key{key(0, 2)}, Entries: []Entry{{State: 2}}, Sync: true}); err != nil {
+			t.Fatal(err)
+		}
+		want := read(t, m)
+		for seed := range uint64(4) {
+			last := mustOpen(t, testConfig(next.powerCut(rand.New(rand.NewPCG(seed, 0)))))
+			if diff := want.diff(read(t, last)); diff != "" || len(last.Problems()) > 0 {
+				t.Fatalf("operation %d: problems %q and\n%s", failAt, last.Problems(), diff)
+			}
+		}
+	}
+}
+
+func TestFilesThatCannotBeOpenedAreTriedAgain(t *testing.T) {
+	dir, history := worked(t)
+	dir.opens = 1
+	if m, err := Open(testConfig(dir)); err == nil {
+		t.Fatalf("a start without files has success, and problems %q", m.Problems())
+	}
+	m := mustOpen(t, testConfig(dir))
+	now := history[len(history)-1].clone()
+	dir.opens = 1
+	b := one(1, Entry{State: 1}) // which starts a log
+	if err := m.rotate(); !errors.Is(err, syscall.EMFILE) {
+		t.Fatalf("another log: %v, want %v", err, syscall.EMFILE)
+	}
+	if err := m.Apply(b); err != nil {
+		t.Fatal(err)
+	}
+	now.apply(b)
+	if err := m.Apply(&Batch{}); err != nil {
+		t.Fatal(err)
+	}
+	dir.opens = 1
+	if _, err := m.work(); !errors.Is(err, syscall.EMFILE) {
+		t.Fatalf("another run: %v, want %v", err, syscall.EMFILE)
+	}
+	work(t, m)
+	if diff := now.diff(read(t, m)); diff != "" {
+		t.Error(diff)
+	}
+	if next := mustOpen(t, testConfig(dir.killed())); now.diff(read(t, next)) != "" || len(next.Problems()) > 0 {
+		t.Errorf("after a kill: problems %q and\n%s", next.Problems(), now.diff(read(t, next)))
 	}
 }

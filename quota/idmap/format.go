@@ -179,6 +179,9 @@ func parseRecords(p []byte) (map[string][]byte, bool) {
 	if p = p[4:]; n > len(p)/6 {
 		return nil, false
 	}
+	if n == 0 {
+		return nil, len(p) == 0
+	}
 	records := make(map[string][]byte, n)
 	for range n {
 		if len(p) < 2 {

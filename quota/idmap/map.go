@@ -74,7 +74,9 @@ var (
 // Start says how the previous process left the map.
 type Start uint8
 
-// The ways in which a map can have been left.
+// The ways in which a map can have been left. It is about the last process that
+// wrote: whoever has to do something after a power cut notes in a Record that
+// it is not done yet, as it may be killed itself meanwhile.
 const (
 	StartNew      Start = iota // there was none
 	StartClosed                // Close was called, and had success
@@ -90,6 +92,7 @@ type Map struct {
 	start Start
 
 	nextFile atomic.Uint64 // number of the next log or run
+	logBytes atomic.Int64  // of the logs being written
 
 	// qmu covers waiting, and is held for moments only.
 	qmu     sync.Mutex
@@ -138,7 +141,7 @@ type table struct {
 type Stats struct {
 	Entries     int64 // entries, counting one that is in several runs several times
 	Runs        int
-	DiskBytes   int64 // of runs and logs
+	DiskBytes   int64 // of runs, and of the logs of what is in memory only
 	MemoryBytes int64 // an estimate
 }
 
@@ -163,22 +166,22 @@ func (m *Map) Problems() []string {
 // problem notes damage, once. mu must not be held.
 func (m *Map) problem(text string) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if slices.Contains(m.problems, text) || len(m.problems) >= maxProblems {
+	known := slices.Contains(m.problems, text) || len(m.problems) >= maxProblems
+	if !known {
+		m.problems = append(m.problems, text)
+	}
+	m.mu.Unlock()
+	if known {
 		return
 	}
-	m.problems = append(m.problems, text)
 	m.log.Error("ledger storage is damaged", "problem", text)
 }
 
 // Stats returns the size of the map.
 func (m *Map) Stats() Stats {
-	m.lead.Lock()
-	logs := m.w.spanBytes()
-	m.lead.Unlock()
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	s := Stats{Entries: int64(len(m.active)), Runs: len(m.runs), DiskBytes: logs}
+	s := Stats{Entries: int64(len(m.active)), Runs: len(m.runs), DiskBytes: m.logBytes.Load()}
 	if m.frozen != nil {
 		s.Entries += int64(len(m.frozen.entries))
 	}

@@ -22,6 +22,7 @@ type memDir struct {
 	err     error         // how; nil is ENOSPC
 	block   chan struct{} // syncs wait for it; nil is no wait
 	syncing chan struct{} // is told of a sync that waits
+	opens   int           // opens that fail with EMFILE from now on
 	reads   int           // reads that fail with EIO from now on
 }
 
@@ -57,6 +58,10 @@ func (d *memDir) create(name string) (file, error) {
 func (d *memDir) open(name string) (file, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.opens > 0 {
+		d.opens--
+		return nil, syscall.EMFILE
+	}
 	n := d.names[name]
 	if n == nil {
 		return nil, fs.ErrNotExist

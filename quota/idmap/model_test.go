@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -125,89 +126,125 @@ func drawBatch(t *rapid.T) *Batch {
 	return b
 }
 
-// TestMapIsAMap compares a map with one of Go's, through restarts, kills and
-// power cuts.
+// TestMapIsAMap compares a map with one of Go's, through restarts, kills,
+// power cuts and disks that fail for a while.
 func TestMapIsAMap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		dir := newMemDir()
-		cfg := testConfig(dir)
-		m := mustOpen(t, cfg)
-		history := []content{newContent()} // after each batch since the last that is durable
-		now := func() content { return history[len(history)-1] }
-		start, touched := StartNew, false
-		reopen := func(d *memDir, want Start) {
-			dir = d
-			cfg.fs = d
-			m, start, touched = mustOpen(t, cfg), want, false
-			if m.Start() != want || len(m.Problems()) > 0 {
-				t.Fatalf("start is %v with problems %q, want %v and none", m.Start(), m.Problems(), want)
-			}
-		}
+		s := &modelled{dir: newMemDir(), history: []content{newContent()}}
+		s.cfg = testConfig(s.dir)
+		s.m = mustOpen(t, s.cfg)
 		t.Repeat(map[string]func(*rapid.T){
-			"": func(t *rapid.T) {
-				if diff := now().diff(read(t, m)); diff != "" {
-					t.Fatalf("want -, got +:\n%s", diff)
-				}
-				if m.Clean() != (start == StartClosed) {
-					t.Fatalf("clean is %t after start %v", m.Clean(), start)
-				}
-			},
-			"apply": func(t *rapid.T) {
-				b := drawBatch(t)
-				touched = true
-				if err := m.Apply(b); errors.Is(err, ErrFull) {
-					return
-				} else if err != nil {
-					t.Fatalf("apply: %v", err)
-				}
-				next := now().clone()
-				next.apply(b)
-				if history = append(history, next); b.Sync {
-					history = []content{next}
-				}
-			},
-			"sync": func(t *rapid.T) {
-				touched = true
-				if err := m.Sync(); err != nil {
-					t.Fatalf("sync: %v", err)
-				}
-				history = []content{now()}
-			},
+			"":      s.check,
+			"apply": s.apply,
+			"sync":  func(t *rapid.T) { s.applyBatch(t, &Batch{Sync: true}) },
 			"work": func(t *rapid.T) {
-				if _, err := m.work(); err != nil {
+				if _, err := s.m.work(); err != nil && s.dir.failAt == 0 {
 					t.Fatalf("work: %v", err)
 				}
 			},
-			"close": func(t *rapid.T) {
-				if err := m.Close(); err != nil {
-					t.Fatalf("close: %v", err)
+			"close": s.close,
+			"kill": func(t *rapid.T) {
+				want := []Start{StartKilled}
+				if s.start == StartPowerCut && !s.touched {
+					want = []Start{StartPowerCut} // nobody wrote since
+					if len(s.failed) > 0 {
+						want = append(want, StartKilled)
+					}
 				}
-				history = []content{now()}
-				if rapid.Bool().Draw(t, "and off") {
-					cfg.boot = nextBoot(cfg.boot)
-					dir = dir.powerCut(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)))
-				}
-				reopen(dir, StartClosed)
-			},
-			"kill": func(*rapid.T) {
-				want := StartKilled
-				if start == StartPowerCut && !touched {
-					want = StartPowerCut // nobody wrote since
-				}
-				reopen(dir.killed(), want)
+				s.reopen(t, s.dir.killed(), want...)
+				s.is(t, append([]content{s.now()}, s.failed...))
 			},
 			"power cut": func(t *rapid.T) {
-				cfg.boot = nextBoot(cfg.boot)
-				reopen(dir.powerCut(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))), StartPowerCut)
-				got := read(t, m)
-				there := isOneOf(history, got)
-				if !there {
-					t.Fatalf("is no state since the last sync, of %d; from the last it differs in\n%s", len(history), now().diff(got))
-				}
-				history = []content{got}
+				s.cfg.boot = nextBoot(s.cfg.boot)
+				s.reopen(t, s.dir.powerCut(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))), StartPowerCut)
+				s.is(t, slices.Concat(s.history, s.failed))
+				s.history = []content{s.now()}
 			},
+			"disk fails": func(t *rapid.T) {
+				s.dir.failAt = s.dir.ops + rapid.IntRange(1, 8).Draw(t, "operation")
+				s.dir.forever = rapid.Bool().Draw(t, "and all after it")
+			},
+			"disk is mended": func(*rapid.T) { s.dir.failAt = 0 },
 		})
 	})
+}
+
+// modelled is a map, and what it must be.
+type modelled struct {
+	cfg     Config
+	dir     *memDir
+	m       *Map
+	history []content // after each batch since the last that is durable
+	failed  []content // what failed batches would have made; a crash may bring them
+	start   Start
+	touched bool // since the start
+}
+
+func (s *modelled) now() content { return s.history[len(s.history)-1] }
+
+func (s *modelled) check(t *rapid.T) {
+	if diff := s.now().diff(read(t, s.m)); diff != "" {
+		t.Fatalf("want -, got +:\n%s", diff)
+	}
+	if s.m.Clean() != (s.start == StartClosed) {
+		t.Fatalf("clean is %t after start %v", s.m.Clean(), s.start)
+	}
+}
+
+func (s *modelled) apply(t *rapid.T) { s.applyBatch(t, drawBatch(t)) }
+
+func (s *modelled) applyBatch(t *rapid.T, b *Batch) {
+	next := s.now().clone()
+	next.apply(b)
+	switch err := s.m.Apply(b); {
+	case err == nil:
+		s.touched, s.failed = true, nil
+		if s.history = append(s.history, next); b.Sync {
+			s.history = []content{next}
+		}
+	case errors.Is(err, ErrFull):
+		s.touched = true
+	case s.dir.failAt == 0:
+		t.Fatalf("apply: %v", err)
+	default:
+		s.failed = append(s.failed, next)
+	}
+}
+
+func (s *modelled) close(t *rapid.T) {
+	if err := s.m.Close(); err != nil {
+		if s.dir.failAt == 0 {
+			t.Fatalf("close: %v", err)
+		}
+		s.reopen(t, s.dir.killed(), StartClosed, StartKilled, StartPowerCut)
+		s.is(t, append([]content{s.now()}, s.failed...))
+		return
+	}
+	s.history, s.failed = []content{s.now()}, nil
+	next := s.dir
+	if next.failAt = 0; rapid.Bool().Draw(t, "and off") {
+		s.cfg.boot = nextBoot(s.cfg.boot)
+		next = next.powerCut(rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)))
+	}
+	s.reopen(t, next, StartClosed)
+}
+
+func (s *modelled) reopen(t *rapid.T, dir *memDir, want ...Start) {
+	s.dir, s.cfg.fs = dir, dir
+	s.m = mustOpen(t, s.cfg)
+	s.start, s.touched = s.m.Start(), false
+	if !slices.Contains(want, s.start) || len(s.m.Problems()) > 0 {
+		t.Fatalf("start is %v with problems %q, want %v and none", s.start, s.m.Problems(), want)
+	}
+}
+
+// is takes what the map says for the truth, if it is one of those.
+func (s *modelled) is(t *rapid.T, allowed []content) {
+	got := read(t, s.m)
+	if !isOneOf(allowed, got) {
+		t.Fatalf("is none of %d states; from the last it differs in\n%s", len(allowed), s.now().diff(got))
+	}
+	s.history, s.failed = append(s.history, got), nil
 }
 
 func nextBoot(boot string) string { return boot[:15] + string(boot[15]+1) }

@@ -68,6 +68,7 @@ type recovery struct {
 	runs, logs []uint64 // numbers of the files there, ascending
 	manifest   bool     // there is a good one
 	changed    bool     // it has to be written again
+	named      bool     // the names found are durable
 	expect     uint64   // the next batch
 	lastBoot   string   // of the newest mark
 	closed     bool     // which says closed, and nothing is after it
@@ -125,6 +126,13 @@ func (r *recovery) look() error {
 		return err
 	}
 	r.names = names
+	// A crash may have come between a rename and its sync. What is appended to
+	// or removed in the light of a name needs that to be durable.
+	if err := r.m.fs.syncDir(); err != nil {
+		r.m.log.Warn("cannot sync the directory of the ledger; its files are left as they are", "error", err)
+	} else {
+		r.named = true
+	}
 	next := uint64(1)
 	for _, name := range names {
 		base := strings.TrimSuffix(strings.TrimSuffix(name, damagedSuffix), newSuffix)
@@ -279,12 +287,12 @@ func (r *recovery) dropStrays() {
 	m := r.m
 	for _, number := range r.runs {
 		used := slices.ContainsFunc(m.runs, func(one *run) bool { return one.foot.number == number })
-		if !used {
+		if !used && r.named {
 			_ = m.fs.remove(fileName(runPrefix, number))
 		}
 	}
 	r.logs = slices.DeleteFunc(r.logs, func(number uint64) bool {
-		if number < m.manifest.firstLog {
+		if number < m.manifest.firstLog && r.named {
 			_ = m.fs.remove(fileName(logPrefix, number))
 		}
 		return number < m.manifest.firstLog
@@ -383,7 +391,8 @@ func (r *recovery) replayAll() error {
 }
 
 // replay takes what a log says. In the last log a hole that no later record
-// proves to have been durable is where a power cut ended it.
+// proves to have been durable is where a power cut ended it. A log that was
+// given up may have holes, and the next has it all.
 func (r *recovery) replay(l *foundLog, last bool) {
 	end := min(logHeaderSize, l.size)
 	r.closed = false
@@ -398,7 +407,7 @@ func (r *recovery) replay(l *foundLog, last bool) {
 			continue
 		}
 		if rec.body.kind != kindFull && (hole || rec.seq > r.expect) {
-			if last && l.good && hole && !provenDurable(l.records[i:], r.expect) {
+			if l.nextFull || last && l.good && hole && !provenDurable(l.records[i:], r.expect) {
 				break
 			}
 			l.damaged = true
@@ -456,6 +465,8 @@ func (r *recovery) goOn(l *foundLog) {
 	switch {
 	case l.damaged:
 		err = errors.New("it is damaged")
+	case !r.named:
+		err = errors.New("its name may not be durable")
 	case r.closed:
 		// In place: that needs no space.
 		open := body{kind: kindMark, mark: markOpen, boot: m.cfg.boot}

@@ -152,13 +152,18 @@ func (m *Map) writeRun(sources []source, opt runOptions) (*run, error) {
 	}
 	w := &runWriter{f: f, foot: foot{number: number, firstSeq: opt.firstSeq, lastSeq: opt.lastSeq}}
 	if err = m.fillRun(w, merged, opt); err == nil && w.foot.entries > 0 {
-		if err = w.finish(); err == nil {
-			err = m.fs.rename(name+newSuffix, name)
-		}
+		err = w.finish()
 	}
-	if err != nil || w.foot.entries == 0 {
-		_ = f.Close()
+	if err = errors.Join(err, f.Close()); err != nil || w.foot.entries == 0 {
 		_ = m.fs.remove(name + newSuffix)
+		return nil, err
+	}
+	err = m.fs.rename(name+newSuffix, name)
+	if err == nil {
+		f, err = m.fs.open(name)
+	}
+	if err != nil {
+		_, _ = m.fs.remove(name+newSuffix), m.fs.remove(name)
 		return nil, err
 	}
 	r := &run{f: f, foot: w.foot, fences: slices.Clip(w.fences), bytes: w.at, problem: m.problem}
@@ -257,11 +262,9 @@ func (m *Map) saveManifest(next manifest, runs []*run) (uncertain bool, err erro
 	for _, r := range runs {
 		next.runs = append(next.runs, runInfo{r.foot.number, r.foot.entries, r.foot.firstSeq, r.foot.lastSeq})
 	}
-	f, err := writeNew(m.fs, manifestName, next.append(nil))
-	if err != nil {
+	if err := writeNew(m.fs, manifestName, next.append(nil)); err != nil {
 		return false, fmt.Errorf("write manifest: %w", err)
 	}
-	_ = f.Close()
 	if err := publish(m.fs, manifestName); err != nil {
 		return true, fmt.Errorf("put the manifest in place: %w", err)
 	}
