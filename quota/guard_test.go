@@ -3,7 +3,6 @@ package quota_test
 import (
 	"bytes"
 	"encoding/binary"
-	"fmt"
 	"log/slog"
 	"math"
 	"strings"
