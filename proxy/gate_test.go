@@ -266,3 +266,17 @@ func TestRefusedMonthHoldsNewTracesAndResumes(t *testing.T) {
 	r.f.pokeHold()
 	r.until("the rest", func(t queue.Totals) bool { return t.Delivered == 4 && t.Held == 0 })
 }
+
+func TestDrainSaysWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	r := newLimitedRig(t, quota.Rules{Traces: 1})
+	r.bring("one:a", "two:a", "two:b")
+	r.until("one", func(t queue.Totals) bool { return t.Delivered == 1 && t.Held == 2 })
+	var last DrainProgress
+	if err := r.f.Drain(t.Context(), r.a, func(p DrainProgress) error { last = p; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if !last.Done || len(last.Left) != 1 || !strings.Contains(last.Left[0], "2 items held") {
+		t.Errorf("the drain ended with %+v", last)
+	}
+}
