@@ -204,8 +204,9 @@ func TestPoliciesAtTheLimit(t *testing.T) {
 		r.known(w)
 		r.send(singles(1, 0, 3*perDay-1)...)
 		r.still(w, perDay, 2*perDay)
-		w = r.restart(w)
-		r.move(24 * time.Hour)
+		r.kill(w)
+		r.move(24 * time.Hour) // while it is down: between two clocks that move one by one there may be two days
+		w = r.start()
 		r.still(w, perDay+perDay/5, 2*perDay-perDay/5)
 		r.send(singles(11, 0, 3*perDay)...)
 		r.still(w, 2*perDay, 4*perDay)
