@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -188,27 +187,6 @@ func (r *recovery) readManifest(fresh bool) error {
 		m.setRecord(name, value)
 	}
 	return nil
-}
-
-// readAll reads a whole file of at most maxBytes. What cannot be read is zero,
-// and an error.
-func readAll(f file, maxBytes int64) ([]byte, error) {
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	if size > maxBytes {
-		size, err = maxBytes, fmt.Errorf("%d bytes, more than can be", size)
-	}
-	const piece = 1 << 20
-	content := make([]byte, size)
-	for at := int64(0); at < size; at += piece {
-		_, readErr := f.ReadAt(content[at:min(at+piece, size)], at)
-		if readErr != nil && !errors.Is(readErr, io.EOF) {
-			err = readErr
-		}
-	}
-	return content, err
 }
 
 // setAside renames a damaged file to a name that nothing has.

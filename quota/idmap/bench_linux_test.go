@@ -1,5 +1,3 @@
-//go:build unix
-
 package idmap
 
 import (
@@ -14,5 +12,5 @@ func freeBytes(b *testing.B, dir string) int64 {
 	if err := unix.Statfs(dir, &st); err != nil {
 		b.Fatal(err)
 	}
-	return int64(st.Bavail) * int64(st.Bsize)
+	return int64(st.Bavail) * st.Bsize
 }
