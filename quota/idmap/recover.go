@@ -310,6 +310,8 @@ func readLog(m *Map, number uint64) (*foundLog, error) {
 
 // findRecords finds all that are records in a log.
 func findRecords(data []byte) (records []record) {
+	const usual = recordHeaderSize + 9 + entrySize // of one entry
+	records = make([]record, 0, len(data)/usual+1)
 	for at := logHeaderSize; at < len(data); {
 		if r, ok := parseRecord(data, at); ok {
 			records = append(records, r)
@@ -350,6 +352,15 @@ func (r *recovery) replayAll() error {
 			full = len(l.records) > 0 && l.records[0].body.kind == kindFull
 		}
 	}
+	n := 0
+	for _, l := range logs {
+		for _, rec := range l.records {
+			n += len(rec.body.entries) / entrySize
+		}
+	}
+	// In one go, as growing takes longer than all else; but a log may repeat
+	// few keys.
+	m.active = make(map[Key]Entry, min(n, m.cfg.MemEntries))
 	for i, l := range logs {
 		r.replay(l, i == len(logs)-1)
 		if i < len(logs)-1 {
