@@ -56,10 +56,15 @@ func (c *clock) due(now time.Time) (month Month, confirmed bool) {
 	case c.undated:
 		return own, true
 	}
-	// What the upstream's clock may show by now is a guess, for this one may have
-	// been set since. An answer of today is worth waiting for.
-	return c.month, false
+	// The upstream's month had not turned when it last answered. If that is long
+	// ago, what its clock shows by now is a guess, for this one may have been set
+	// since: an answer is worth waiting for.
+	age := now.Sub(c.at)
+	return c.month, !c.server.IsZero() && age >= 0 && age < freshFor
 }
+
+// freshFor is for how long an answer tells that a month has not turned.
+const freshFor = time.Minute
 
 // arrival is the month in which the upstream counts what it has just taken: that
 // of its own Date, where it names one.
