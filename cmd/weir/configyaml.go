@@ -89,15 +89,11 @@ func (y *yamlFile) where(at *token.Token) string {
 // mapping applies the fields of one section; prefix is "" for the top level
 // and "forward." and the like below it.
 func (y *yamlFile) mapping(node ast.Node, prefix string) {
-	var fields []*ast.MappingValueNode
-	switch node := node.(type) {
-	case *ast.MappingNode:
-		fields = node.Values
-	case *ast.MappingValueNode:
-		fields = []*ast.MappingValueNode{node}
-	case *ast.NullNode:
+	fields, ok := fieldsOf(node)
+	if _, isNull := node.(*ast.NullNode); isNull {
 		return // a section whose fields are all commented out
-	default:
+	}
+	if !ok {
 		right := "fields such as grpc_addr: 127.0.0.1:4317"
 		if prefix != "" {
 			right = "indented fields below it"
@@ -145,8 +141,18 @@ func isSection(name string) bool {
 // value applies one field.
 func (y *yamlFile) value(st *setting, field *ast.MappingValueNode) {
 	val := st.bind(y.out)
-	if list, isList := val.(listValue); isList && !y.itemsFit(st, list, field.Value) {
-		return
+	switch val := val.(type) {
+	case listValue:
+		if !y.itemsFit(st, val, field.Value) {
+			return
+		}
+	case budgetsValue:
+		if fields, ok := fieldsOf(field.Value); ok {
+			if y.budgets(st, val, fields) {
+				y.noteOrigin(st, field)
+			}
+			return
+		}
 	}
 	at := startOf(field.Value)
 	text, err := nodeText(field.Value, val.shape())
@@ -163,7 +169,56 @@ func (y *yamlFile) value(st *setting, field *ast.MappingValueNode) {
 		y.problem(at, st.name, err.Error(), remedy(err, val.expect()))
 		return
 	}
+	y.noteOrigin(st, field)
+}
+
+// noteOrigin notes that the file has set a setting.
+func (y *yamlFile) noteOrigin(st *setting, field *ast.MappingValueNode) {
 	y.out.origins[st.name] = origin{kind: sourceFile, where: fmt.Sprintf("%s:%d", y.path, field.Key.GetToken().Position.Line)}
+}
+
+// fieldsOf returns the fields of a section; ok is false for another node.
+func fieldsOf(node ast.Node) (fields []*ast.MappingValueNode, ok bool) {
+	switch node := node.(type) {
+	case *ast.MappingNode:
+		return node.Values, true
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{node}, true
+	default:
+		return nil, false
+	}
+}
+
+// budgets applies a section of budgets by name. A problem points at its name
+// or its number.
+func (y *yamlFile) budgets(st *setting, val budgetsValue, fields []*ast.MappingValueNode) bool {
+	before := len(y.problems)
+	budgets := make(map[string]int64, len(fields))
+	for _, field := range fields {
+		name, err := nodeText(field.Key, shapeText|shapeInt|shapeFloat|shapeBool)
+		if err == nil {
+			name, err = budgetName(name)
+		}
+		if err != nil {
+			y.problem(field.Key.GetToken(), st.name, err.Error(), "the name of a project")
+			continue
+		}
+		text, err := nodeText(field.Value, shapeText|shapeInt)
+		if err == nil {
+			budgets[name], err = budgetLimit(text)
+		}
+		if err != nil {
+			y.problem(startOf(field.Value), st.name, err.Error(), "the most traces of the project in a month, such as 500")
+		}
+	}
+	if len(budgets) > maxBudgets {
+		y.problem(fields[0].Key.GetToken(), st.name, fmt.Sprintf("%d projects are too many", len(budgets)), fmt.Sprintf("at most %d", maxBudgets))
+	}
+	if len(y.problems) > before {
+		return false
+	}
+	*val.to = budgets
+	return true
 }
 
 // itemsFit checks the items of a list one by one, so that a problem points at
@@ -213,7 +268,11 @@ func nodeText(node ast.Node, shape yamlShape) (string, error) {
 			return strings.TrimSpace(node.Value.Value), nil
 		}
 	case *ast.IntegerNode:
-		if shape&shapeInt != 0 {
+		if shape&(shapeInt|shapeFloat) != 0 {
+			return node.Token.Value, nil
+		}
+	case *ast.FloatNode:
+		if shape&shapeFloat != 0 {
 			return node.Token.Value, nil
 		}
 	case *ast.BoolNode:

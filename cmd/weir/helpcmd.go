@@ -47,10 +47,10 @@ func writeCommandReference(ctx context.Context, w io.Writer, app *kong.Applicati
 	for _, node := range app.Leaves(true) {
 		var help bytes.Buffer
 		sys := &system{console: console{Out: &help, Err: &help}}
-		if err := dispatch(ctx, []string{node.Name, "--help"}, sys); err != nil {
-			return fmt.Errorf("help of %s: %w", node.Name, err)
+		if err := dispatch(ctx, append(strings.Fields(node.Path()), "--help"), sys); err != nil {
+			return fmt.Errorf("help of %s: %w", node.Path(), err)
 		}
-		fmt.Fprintf(&b, "\n## weir %s\n\n```text\n%s\n```\n", node.Name, strings.TrimSpace(help.String()))
+		fmt.Fprintf(&b, "\n## weir %s\n\n```text\n%s\n```\n", node.Path(), strings.TrimSpace(help.String()))
 	}
 	_, err := w.Write(b.Bytes())
 	return err

@@ -44,6 +44,7 @@ type commandLine struct {
 	Run     runCmd     `cmd:"" help:"Take traces and forward them to LangSmith until stopped."`
 	Dev     devCmd     `cmd:"" help:"Run weir together with a LangSmith look-alike, to try things offline."`
 	Status  statusCmd  `cmd:"" help:"Show what a running weir holds and does."`
+	Quota   quotaCmd   `cmd:"" help:"Show and steer how the month's traces are kept to."`
 	Drain   drainCmd   `cmd:"" help:"Stop taking data, deliver what is pending and report what could not go."`
 	Import  importCmd  `cmd:"" help:"Take in what a LangSmith SDK wrote to LANGSMITH_FAILED_TRACES_DIR."`
 	Config  configCmd  `cmd:"" help:"Show the effective configuration and where each value comes from."`
@@ -78,14 +79,14 @@ func settingFlags(pick func(*setting) bool) kong.Plugins {
 		}
 		tag := fmt.Sprintf(`name:%q help:%q group:%q placeholder:%q`, st.flag(), flagHelp(st), st.group+":", st.placeholder)
 		var typ reflect.Type
-		switch val := st.bind(&settings{secretFiles: map[string]*string{}}).(type) {
+		switch st.bind(&settings{secretFiles: map[string]*string{}}).(type) {
 		case boolValue:
 			typ = reflect.TypeFor[bool]()
 			if st.fallback == "true" {
 				tag += ` negatable:""`
 			}
-		case listValue:
-			typ = reflect.TypeOf(*val.to)
+		case listValue, budgetsValue:
+			typ = reflect.TypeFor[[]string]()
 		default:
 			typ = reflect.TypeFor[string]()
 		}
@@ -154,6 +155,7 @@ func newParser(sys *system, exited *bool) (*kong.Kong, error) {
 		Dev:    devCmd{Plugins: settingFlags(everySetting)},
 		Config: configCmd{Plugins: settingFlags(everySetting)},
 		Status: statusCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
+		Quota:  newQuotaCmd(),
 		Drain:  drainCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
 		Import: importCmd{adminFlags: adminFlags{Plugins: settingFlags(func(st *setting) bool { return st.name == "http_addr" })}},
 	}
@@ -215,7 +217,7 @@ func usageHint(err error) string {
 	path := "weir"
 	parseErr, ok := errors.AsType[*kong.ParseError](err)
 	if ok && parseErr.Context != nil && parseErr.Context.Selected() != nil {
-		path += " " + parseErr.Context.Selected().Name
+		path += " " + parseErr.Context.Selected().Path()
 	}
 	return fmt.Sprintf("Run `%s --help` for its usage.", path)
 }

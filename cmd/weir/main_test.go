@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -156,7 +157,7 @@ func TestEveryCommandShowsHelp(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, node := range parser.Model.Leaves(false) {
-		t.Run(node.Name, func(t *testing.T) {
+		t.Run(node.Path(), func(t *testing.T) {
 			if _, ok := reflect.TypeAssert[command](node.Target.Addr()); !ok {
 				t.Errorf("command %s cannot be run", node.Name)
 			}
@@ -169,7 +170,7 @@ func TestEveryCommandShowsHelp(t *testing.T) {
 				}
 			}
 			sys := newTestSystem(t, nil)
-			if code := sys.execute(t, node.Name, "--help"); code != exitOK || sys.out.Len() == 0 {
+			if code := sys.execute(t, append(strings.Fields(node.Path()), "--help")...); code != exitOK || sys.out.Len() == 0 {
 				t.Errorf("%s --help: exit code %d, %d bytes of help", node.Name, code, sys.out.Len())
 			}
 		})

@@ -35,6 +35,9 @@ type settings struct {
 
 	Limits limitSettings
 
+	// How the month's traces are kept to.
+	Quota quotaSettings
+
 	// Who may use the listeners.
 	AdminToken     secret
 	InsecureIngest bool

@@ -42,7 +42,11 @@ func (c *statusCmd) run(ctx context.Context, inv *invocation) error {
 	case c.Check:
 		writeCheck(&inv.console, st)
 	default:
-		writeStatus(&inv.console, st)
+		var q *weirv1.GetQuotaResponse
+		if q, err = call.client.GetQuota(ctx, &weirv1.GetQuotaRequest{}); err != nil {
+			return call.explain("status", err)
+		}
+		writeStatus(&inv.console, st, q)
 	}
 	if err != nil {
 		return fmt.Errorf("status: writing the answer: %w", err)
@@ -90,7 +94,7 @@ const (
 )
 
 // writeStatus prints the status for a person.
-func writeStatus(con *console, st *weirv1.GetStatusResponse) {
+func writeStatus(con *console, st *weirv1.GetStatusResponse, q *weirv1.GetQuotaResponse) {
 	now := con.now()
 	fmt.Fprintf(con.Out, "%s %s, data in %s\n",
 		paint("weir "+oneLine(st.GetVersion(), maxName), bold, con.OutColor),
@@ -102,6 +106,7 @@ func writeStatus(con *console, st *weirv1.GetStatusResponse) {
 	writeDisk(con, st.GetDisk())
 	fmt.Fprintln(con.Out)
 	writeTotals(con, st.GetTotals())
+	writeQuotaLines(con, q)
 	fmt.Fprintln(con.Out)
 	writeLanes(con, st, now)
 	writeCases(con, st, now)

@@ -24,6 +24,12 @@ type fakeAdmin struct {
 	err    error
 	token  string
 
+	quota    *weirv1.GetQuotaResponse
+	set      *weirv1.SetQuotaRequest // the last one
+	setTo    *weirv1.SetQuotaResponse
+	release  *weirv1.ReleaseHeldRequest // the last one
+	released *weirv1.ReleaseHeldResponse
+
 	drain   []*weirv1.DrainResponse
 	timeout time.Duration // of the last DrainRequest
 	// hold, when set, is closed by the test after it has seen what it wants;
@@ -33,6 +39,23 @@ type fakeAdmin struct {
 
 func (f *fakeAdmin) GetStatus(context.Context, *weirv1.GetStatusRequest) (*weirv1.GetStatusResponse, error) {
 	return f.status, f.err
+}
+
+func (f *fakeAdmin) GetQuota(context.Context, *weirv1.GetQuotaRequest) (*weirv1.GetQuotaResponse, error) {
+	if f.quota == nil {
+		return &weirv1.GetQuotaResponse{}, f.err
+	}
+	return f.quota, f.err
+}
+
+func (f *fakeAdmin) SetQuota(_ context.Context, r *weirv1.SetQuotaRequest) (*weirv1.SetQuotaResponse, error) {
+	f.set = r
+	return f.setTo, f.err
+}
+
+func (f *fakeAdmin) ReleaseHeld(_ context.Context, r *weirv1.ReleaseHeldRequest) (*weirv1.ReleaseHeldResponse, error) {
+	f.release = r
+	return f.released, f.err
 }
 
 func (f *fakeAdmin) Drain(ctx context.Context, r *weirv1.DrainRequest, stream *connect.ServerStream[weirv1.DrainResponse]) error {

@@ -56,6 +56,7 @@ const (
 	groupLangSmith = "LangSmith"
 	groupBuffer    = "Buffer on disk"
 	groupForward   = "Forwarding"
+	groupQuota     = "Quota"
 	groupLimits    = "Limits on callers"
 	groupSecurity  = "Security"
 	groupProcess   = "Logging and shutdown"
@@ -71,7 +72,7 @@ func buildTable() []setting {
 	var all []setting
 	for _, rows := range [][]setting{
 		listenTable(), langsmithTable(), bufferTable(), forwardTable(),
-		limitsTable(), securityTable(), processTable(),
+		quotaTable(), limitsTable(), securityTable(), processTable(),
 	} {
 		all = append(all, rows...)
 	}

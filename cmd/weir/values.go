@@ -35,8 +35,10 @@ type yamlShape uint8
 const (
 	shapeText yamlShape = 1 << iota
 	shapeInt
+	shapeFloat // with or without a fraction
 	shapeBool
 	shapeList
+	shapeMap
 )
 
 // textValue is free text that ends up in an HTTP header or a path.

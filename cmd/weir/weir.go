@@ -340,18 +340,21 @@ func (s *settings) apply(next *settings) (changed, fixed []string) {
 		if now == then && !isKey {
 			continue
 		}
-		switch st.name {
-		case "api_key":
+		switch {
+		case st.name == "api_key":
 			s.APIKey = next.APIKey
-		case "workspace":
+		case st.name == "workspace":
 			s.Workspace = next.Workspace
-		case "project":
+		case st.name == "project":
 			s.Project = next.Project
+		case st.group == groupQuota:
+			// Taken below, all at once.
 		default:
 			fixed = append(fixed, st.name)
 			continue
 		}
 		changed = append(changed, st.name)
 	}
+	s.takeQuota(next)
 	return changed, fixed
 }
