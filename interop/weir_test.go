@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -63,6 +64,9 @@ func startSmithAt(t *testing.T, cfg smith.Config, addr string) (*smith.Server, s
 // addresses and on the same data.
 type weirProcess struct {
 	upstream, dataDir string
+	// binary is tools.weir, or another; env are further variables.
+	binary string
+	env    []string
 	// grpcURL, httpURL and adminAddr are where the first start said it listens.
 	grpcURL, httpURL, adminAddr string
 
@@ -75,7 +79,15 @@ type weirProcess struct {
 // well, when the test ends. The log of a failed test is shown.
 func startWeir(t *testing.T, upstream string, flags ...string) *weirProcess {
 	t.Helper()
-	w := &weirProcess{upstream: upstream, dataDir: t.TempDir(), log: &lockedBuffer{}}
+	w := newWeir(t, upstream)
+	w.start(t, flags...)
+	return w
+}
+
+// newWeir is startWeir without the start.
+func newWeir(t *testing.T, upstream string) *weirProcess {
+	t.Helper()
+	w := &weirProcess{upstream: upstream, dataDir: t.TempDir(), binary: tools.weir, log: &lockedBuffer{}}
 	t.Cleanup(func() {
 		if w.cmd != nil {
 			w.stop(t)
@@ -84,7 +96,6 @@ func startWeir(t *testing.T, upstream string, flags ...string) *weirProcess {
 			t.Logf("weir's log:\n%s", w.log)
 		}
 	})
-	w.start(t, flags...)
 	return w
 }
 
@@ -102,8 +113,8 @@ func (w *weirProcess) start(t *testing.T, flags ...string) {
 		"--data-dir", w.dataDir, "--upstream", w.upstream, "--forward-linger", "50ms",
 	}, flags...)
 	// t.Context() ends before Cleanup does, where weir is stopped in order.
-	w.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), tools.weir, args...)
-	w.cmd.Env = append(bareEnv(), "LANGSMITH_API_KEY="+ownKey)
+	w.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), w.binary, args...)
+	w.cmd.Env = append(append(bareEnv(), "LANGSMITH_API_KEY="+ownKey), w.env...)
 	w.cmd.Stderr = w.log
 	stdout, err := w.cmd.StdoutPipe()
 	if err != nil {
@@ -208,17 +219,27 @@ func (w *weirProcess) endpoint(protocol string) string {
 // command runs a weir subcommand against this weir and returns its output.
 func (w *weirProcess) command(t *testing.T, name string, args ...string) []byte {
 	t.Helper()
+	out, err := w.try(t, slices.Concat([]string{name}, args, []string{"--admin-addr", w.adminAddr})...)
+	if err != nil {
+		t.Fatalf("weir %s: %v", name, err)
+	}
+	return out
+}
+
+// try runs weir with arguments. The error has what it said.
+func (w *weirProcess) try(t *testing.T, args ...string) ([]byte, error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, tools.weir, append([]string{name, "--admin-addr", w.adminAddr}, args...)...)
+	cmd := exec.CommandContext(ctx, w.binary, args...)
 	cmd.Env = bareEnv()
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("weir %s: %v\n%s%s", name, err, out, &stderr)
+		err = fmt.Errorf("%w\n%s%s", err, out, &stderr)
 	}
-	return out
+	return out, err
 }
 
 // drain has weir deliver everything and take nothing more.
@@ -369,6 +390,7 @@ func (b *lockedBuffer) String() string {
 // toolPaths are the programs the tests run.
 type toolPaths struct {
 	weir, goClient, python, node, java          string
+	movable                                     string // weir with a clock that can be moved
 	langsmithGo, langsmithPython, litellmPython string
 }
 
@@ -382,18 +404,19 @@ func prepare(ctx context.Context, dir string) (toolPaths, error) {
 		return toolPaths{}, err
 	}
 	p := toolPaths{
-		weir: filepath.Join(dir, "weir"), goClient: filepath.Join(dir, "client"),
+		weir: filepath.Join(dir, "weir"), movable: filepath.Join(dir, "weir-movable"), goClient: filepath.Join(dir, "client"),
 		python:          filepath.Join(here, ".venv", "bin", "python"),
 		langsmithGo:     filepath.Join(dir, "langsmith-client"),
 		langsmithPython: filepath.Join(here, "langsmith", "python", ".venv", "bin", "python"),
 		litellmPython:   filepath.Join(here, "langsmith", "litellm", ".venv", "bin", "python"),
 	}
-	for _, build := range []struct{ dir, target, out string }{
-		{filepath.Dir(here), "./cmd/weir", p.weir},
-		{filepath.Join(here, "go"), ".", p.goClient},
-		{filepath.Join(here, "langsmith", "go"), ".", p.langsmithGo},
+	for _, build := range []struct{ dir, target, out, tags string }{
+		{filepath.Dir(here), "./cmd/weir", p.weir, ""},
+		{filepath.Dir(here), "./cmd/weir", p.movable, "testclock"},
+		{filepath.Join(here, "go"), ".", p.goClient, ""},
+		{filepath.Join(here, "langsmith", "go"), ".", p.langsmithGo, ""},
 	} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", build.out, build.target)
+		cmd := exec.CommandContext(ctx, "go", "build", "-tags", build.tags, "-o", build.out, build.target)
 		cmd.Dir = build.dir
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return p, fmt.Errorf("go build %s in %s: %w\n%s", build.target, build.dir, err, out)

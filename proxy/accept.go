@@ -68,6 +68,9 @@ func (a *Acceptor) Accept(ctx context.Context, e *Export) (Receipt, error) {
 	if stopped := a.stopped.Load(); stopped != nil {
 		return Receipt{}, stopped
 	}
+	if err := a.q.Refusing(); err != nil {
+		return Receipt{}, pressure(err) // before anything is written about it
+	}
 	lane, err := a.lane(e)
 	if err != nil {
 		return Receipt{}, pressure(err)
@@ -83,6 +86,10 @@ func (a *Acceptor) Accept(ctx context.Context, e *Export) (Receipt, error) {
 	if err = a.q.Append(ctx, admitted.exports...); err != nil {
 		a.refused(ctx, admitted, err)
 		return Receipt{}, pressure(err)
+	}
+	if admitted.late {
+		a.gate.stranded.Store(true) // the release may have been over before this was there
+		a.gate.pokeHold()
 	}
 	for _, b := range admitted.discarded {
 		a.q.RemoveBlob(queue.Blob(b))

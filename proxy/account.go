@@ -53,14 +53,22 @@ func newAccounts(g *quota.Guard, q *queue.Queue, v *Vault, dest func() *Destinat
 func (a *accounts) with(lane Lane, fn func(account string) error) error {
 	lane.Protocol, lane.Project = 0, ""
 	for {
-		a.mu.RLock()
-		if account, ok := a.byLane[lane]; ok {
-			defer a.mu.RUnlock()
-			return fn(account)
+		if known, err := a.withKnown(lane, fn); known {
+			return err
 		}
-		a.mu.RUnlock()
 		a.find(lane)
 	}
+}
+
+// withKnown calls fn if the lane's account is known.
+func (a *accounts) withKnown(lane Lane, fn func(account string) error) (known bool, err error) {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	account, known := a.byLane[lane]
+	if !known {
+		return false, nil
+	}
+	return true, fn(account)
 }
 
 // name is the account of a lane's data, as it is now.

@@ -67,10 +67,12 @@ func (f *Forwarder) claim(s *sending) (ok bool, err error) {
 	}
 	held := map[TraceID]bool{}
 	for i, v := range verdicts {
-		if v.State == quota.Held || v.State == quota.Releasing || v.State == quota.Dropped {
+		// What is Releasing and stands here has left the hold already.
+		if v.State == quota.Held || v.State == quota.Dropped {
 			held[s.traces[i]] = true
 		}
 	}
+	s.fresh = slices.ContainsFunc(verdicts, func(v quota.Verdict) bool { return v.State != quota.Counted })
 	if len(held) == 0 {
 		return true, nil
 	}

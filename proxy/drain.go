@@ -73,6 +73,9 @@ func left(s *Status) []string {
 			out = append(out, fmt.Sprintf("lane %d (key %s): %s pending: %s", l.ID, l.Credential, items(l.PendingItems), why))
 		}
 	}
+	if n := s.Queue.Totals.Held; n > 0 {
+		out = append(out, items(n)+" held for the month's limit: see weir quota")
+	}
 	for i := range s.Cases {
 		c := &s.Cases[i]
 		out = append(out, fmt.Sprintf("case %d: %s refused by the upstream (%s)", c.Place, items(c.Items), c.Refusal.Reason))

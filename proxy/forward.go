@@ -31,8 +31,11 @@ type ForwardConfig struct {
 	Coalesce time.Duration
 	// Quota keeps what is sent within LangSmith's limits.
 	Quota *Quota
-	// Asker asks LangSmith what it says of them; nil: nobody asks.
+	// Asker asks LangSmith for the date, where that decides about the month.
+	// Nil: nobody asks, and a month that begins while nothing is sent waits.
 	Asker Asker
+	// AskUsage has it also asked for accounts, limits and usage.
+	AskUsage bool
 	// HoldMaxAge is how long data is held before it is dropped. Default 40 days.
 	HoldMaxAge time.Duration
 
@@ -438,6 +441,7 @@ type sending struct {
 	began time.Time
 
 	traces []TraceID // of the lease, distinct
+	fresh  bool      // some of them are not counted this month
 }
 
 // send sends a lease and settles it by the outcome.

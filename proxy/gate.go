@@ -31,6 +31,7 @@ type entry struct {
 	exports   []*queue.Export
 	warning   string
 	discarded []runs.Blob // content of what is dropped
+	late      bool        // some of it is held of a trace that is being released
 	admission *quota.Admission
 }
 
@@ -115,6 +116,7 @@ func (g *gate) split(out *entry, traces []quota.Trace, e *Export) error {
 	for i, v := range out.admission.Verdicts {
 		switch v.State {
 		case quota.Held, quota.Releasing:
+			out.late = out.late || v.State == quota.Releasing
 			project := traces[i].Project
 			if len(byPlace) >= maxHoldPieces {
 				project = ""

@@ -214,3 +214,69 @@ func TestOldHeldTracesAreDropped(t *testing.T) {
 	r.bring("two:b")
 	r.until("its rest", func(t queue.Totals) bool { return t.Dropped == 2 })
 }
+
+func TestLoweredLimitHoldsBackWhatIsPending(t *testing.T) {
+	t.Parallel()
+	r := newLimitedRig(t, quota.Rules{Traces: 6})
+	r.up.set(func(*Request, []string) Outcome {
+		return Outcome{Kind: Retry, Reason: "http_503", Scope: ScopeUpstream, Exchange: Exchange{Status: 503}}
+	})
+	for i := range 6 {
+		r.bring(fmt.Sprintf("trace%d:a", i), fmt.Sprintf("trace%d:b", i))
+	}
+	r.rules.Traces = 2
+	if err := r.guard.SetRules(r.rules); err != nil {
+		t.Fatal(err)
+	}
+	r.up.set(nil)
+	r.f.Wake()
+	r.until("two traces to arrive", func(t queue.Totals) bool { return t.Delivered == 4 && t.Held == 8 && t.Pending == 0 })
+	r.wholeTraces(2)
+}
+
+func TestRefusedMonthHoldsNewTracesAndResumes(t *testing.T) {
+	t.Parallel()
+	r := newLimitedRig(t, quota.Rules{Traces: 100})
+	r.up.set(func(_ *Request, lines []string) Outcome {
+		for _, l := range lines {
+			if !strings.HasPrefix(l, "old") {
+				return Outcome{Kind: Retry, Reason: "quota_month", Scope: ScopeAccount, Exchange: Exchange{Status: 429}}
+			}
+		}
+		return Outcome{Kind: Delivered, Reason: "ok"}
+	})
+	r.bring("old:a")
+	r.until("the old trace", func(t queue.Totals) bool { return t.Delivered == 1 })
+	r.bring("new:a", "old:b")
+	r.until("the new one to be held", func(t queue.Totals) bool {
+		r.clock.set(r.clock.now().Add(time.Second)) // past the pauses
+		r.f.poke()
+		return t.Held == 1 && t.Delivered == 2 && t.Pending == 0
+	})
+	if s := r.f.QuotaStatus(); s[0].Refused == nil || s[0].Refused.Kind != quota.KindMonth {
+		t.Errorf("status: %+v", s)
+	}
+	if w := r.bring("newer:a").Warning; !strings.Contains(w, "LangSmith refuses") {
+		t.Errorf("warning %q", w)
+	}
+	r.up.set(nil)
+	if _, _, err := r.guard.Reported(r.f.QuotaStatus()[0].Account, quota.UsageLimits{}); err != nil {
+		t.Fatal(err)
+	}
+	r.f.pokeHold()
+	r.until("the rest", func(t queue.Totals) bool { return t.Delivered == 4 && t.Held == 0 })
+}
+
+func TestDrainSaysWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	r := newLimitedRig(t, quota.Rules{Traces: 1})
+	r.bring("one:a", "two:a", "two:b")
+	r.until("one", func(t queue.Totals) bool { return t.Delivered == 1 && t.Held == 2 })
+	var last DrainProgress
+	if err := r.f.Drain(t.Context(), r.a, func(p DrainProgress) error { last = p; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if !last.Done || len(last.Left) != 1 || !strings.Contains(last.Left[0], "2 items held") {
+		t.Errorf("the drain ended with %+v", last)
+	}
+}

@@ -18,8 +18,10 @@ type Quota struct {
 	holds    *holds
 	dividers map[Protocol]Divider
 
-	// pressed is set when the hold was full.
+	// pressed is set when the hold was full, stranded when something was held of
+	// a trace that was about to be released.
 	pressed  atomic.Bool
+	stranded atomic.Bool
 	holdWake chan struct{} // cap 1: releases, or what is held too long, may be due
 }
 

@@ -70,7 +70,13 @@ func (h *holder) round(ctx context.Context) error {
 		}
 		h.swept = true
 	}
+	stranded := f.stranded.Swap(false)
 	for _, account := range f.accounts.all() {
+		if stranded {
+			if err := h.sweep(ctx, account); err != nil {
+				return err
+			}
+		}
 		due, _ := f.guard.Due(account)
 		for _, o := range due {
 			if err := h.release(ctx, account, o); err != nil {
@@ -228,14 +234,28 @@ func (h *holder) letGo(ctx context.Context, account string, lanes map[queue.Lane
 // becomes pending, what is dropped is dropped. It ends when it finds no more.
 func (h *holder) sweep(ctx context.Context, account string) error {
 	for {
-		moved, err := h.sweepOnce(ctx, account)
-		if err != nil || moved == 0 {
+		found, moved, err := h.sweepOnce(ctx, account)
+		if err != nil || found == 0 {
 			return err
+		}
+		if moved > 0 {
+			continue
+		}
+		// The queue has them in hand, to copy them elsewhere.
+		pause := time.NewTimer(sweepPause)
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return ctx.Err()
+		case <-pause.C:
 		}
 	}
 }
 
-func (h *holder) sweepOnce(ctx context.Context, account string) (moved int, err error) {
+// sweepPause is how long frames that are being copied are left alone.
+const sweepPause = 20 * time.Millisecond
+
+func (h *holder) sweepOnce(ctx context.Context, account string) (seen, moved int, err error) {
 	f := h.f
 	lanes := h.ofAccount(account)
 	type standing struct {
@@ -258,6 +278,7 @@ func (h *holder) sweepOnce(ctx context.Context, account string) (moved int, err 
 				found[at] = map[queue.FrameID]bool{}
 			}
 			found[at][m.ID] = true
+			seen++
 		}
 		return true
 	})
@@ -265,7 +286,7 @@ func (h *holder) sweepOnce(ctx context.Context, account string) (moved int, err 
 		err = failed
 	}
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	for at, frames := range found {
 		n, err := h.sweepFrames(ctx, account, lanes[at.lane], queue.LeaseOptions{
@@ -273,10 +294,10 @@ func (h *holder) sweepOnce(ctx context.Context, account string) (moved int, err 
 		})
 		moved += n
 		if err != nil {
-			return moved, err
+			return seen, moved, err
 		}
 	}
-	return moved, nil
+	return seen, moved, nil
 }
 
 // leavesHold reports whether data of a trace in the state has no business in the

@@ -120,7 +120,7 @@ func (f *Forwarder) failed(s *sending, out *Outcome) {
 	case ScopeAccount:
 		account := f.accounts.name(s.lane)
 		key = accountWait(account)
-		out = f.quotaRefusal(account, out)
+		out = f.quotaRefusal(account, out, s.fresh)
 	case ScopeLane:
 	}
 	f.mu.Lock()

@@ -84,7 +84,7 @@ type Export struct {
 type TraceMark struct {
 	Project string // the project its data names itself; empty: the lane's
 	Failed  bool   // some span or run of it shows an error
-	Follows bool   // the export only adds to it: updates without their create, attachments, feedback; nothing of it begins the trace here (runs only)
+	Follows bool   // the export only adds to it: attachments and feedback, and no run of it (runs only)
 }
 
 // Receipt is what a sink says about an export it has made durable.

@@ -46,7 +46,7 @@ const (
 // effect within two minutes (LangSmith docs: usage limits).
 const (
 	watchTick    = time.Second
-	askFirst     = 30 * time.Second
+	askFirst     = 5 * time.Second
 	askCap       = 15 * time.Minute
 	askTenantCap = time.Hour
 	askUsage     = time.Hour
@@ -115,6 +115,9 @@ func (w *watch) round(ctx context.Context) {
 		clear(w.next) // keys come and go; it is asked again
 	}
 	w.date(ctx)
+	if !w.f.cfg.AskUsage {
+		return
+	}
 	for _, c := range w.f.accounts.unknown() {
 		w.tenant(ctx, c)
 	}
@@ -219,7 +222,7 @@ func (w *watch) limits(ctx context.Context, account string) {
 	if err != nil {
 		w.f.noteHoldError(err)
 	}
-	if *u.InRejectSet {
+	if kind != "" {
 		w.f.waitFor(account, kind, until)
 		return
 	}
@@ -328,6 +331,9 @@ func (f *Forwarder) waitsForQuota(account string) bool {
 
 // waitFor has an account wait for the end of a limit that LangSmith enforces.
 func (f *Forwarder) waitFor(account string, kind quota.Kind, until time.Time) {
+	if kind.Monthly() {
+		return // new traces are held; whether the others are taken, sending shows
+	}
 	now := f.cfg.Now()
 	f.waits.failed(accountWait(account), &Outcome{
 		Kind: Retry, Reason: string(kind), Scope: ScopeAccount, RetryAfter: max(until.Sub(now), time.Second),
@@ -335,18 +341,23 @@ func (f *Forwarder) waitFor(account string, kind quota.Kind, until time.Time) {
 	}, now)
 }
 
-// quotaRefusal gives an outcome the wait that fits the limit it is about.
-func (f *Forwarder) quotaRefusal(account string, out *Outcome) *Outcome {
+// quotaRefusal gives an outcome the wait that fits the limit it is about. fresh:
+// the request had traces that are not counted this month. Those are held from
+// now on, and what is left may be taken: LangSmith is said to refuse new traces.
+func (f *Forwarder) quotaRefusal(account string, out *Outcome, fresh bool) *Outcome {
 	kind, ok := quotaReasons[out.Reason]
 	if !ok {
 		return out
 	}
 	until := f.guard.Refused(account, kind)
+	f.pokeWatch()
+	if kind.Monthly() && fresh {
+		return out // soon again, without them
+	}
 	fit := *out
 	if fit.RetryAfter == 0 {
 		fit.RetryAfter = max(until.Sub(f.cfg.Now()), time.Second)
 	}
-	f.pokeWatch()
 	return &fit
 }
 

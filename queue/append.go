@@ -63,11 +63,19 @@ func (q *Queue) Append(ctx context.Context, exports ...*Export) error {
 	return q.append(ctx, exports)
 }
 
-// append is Append for exports that were checked.
-func (q *Queue) append(ctx context.Context, exports []*Export) error {
-	if err := q.disk.refusal(); err != nil {
+// Refusing is why every append is refused at the moment, a *FullError, or nil.
+func (q *Queue) Refusing() error {
+	err := q.disk.refusal()
+	if err != nil {
 		signal(q.keepWake)
 		q.metrics.refused(err)
+	}
+	return err
+}
+
+// append is Append for exports that were checked.
+func (q *Queue) append(ctx context.Context, exports []*Export) error {
+	if err := q.Refusing(); err != nil {
 		return err
 	}
 	r := newAppendRequest(exports)

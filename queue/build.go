@@ -84,7 +84,7 @@ func (g *group) addDiscarded(from int, e *Export) {
 func (q *Queue) laneRuns(g *group) []laneRun {
 	var runs []laneRun
 	clear(g.lanes)
-	g.kept = shareBytes{}
+	g.measured = false
 	at := make(map[bucket]int, 4)
 	kept := g.appends[:0]
 	for _, r := range g.appends {
@@ -138,7 +138,9 @@ func (q *Queue) admit(g *group, r *appendRequest) error {
 			return err
 		}
 	}
-	g.kept.add(need)
+	for i := range need {
+		g.left[i] -= need[i]
+	}
 	return nil
 }
 
@@ -155,10 +157,12 @@ func (q *Queue) standParts(g *group, r *appendRequest) (need shareBytes, err err
 		q.mu.Lock()
 		p.stands = q.st.standing(p.at.place)
 		share := q.st.shareOf(p.stands)
-		left := q.shareLeftLocked(share) - g.kept[share]
+		if !g.measured {
+			g.left, g.measured = q.sharesLeftLocked(), true
+		}
 		q.mu.Unlock()
 		need[share] += p.storedBytes()
-		if share != shareNone && need[share] > left {
+		if share != shareNone && need[share] > g.left[share] {
 			return need, fullShareError(share, q.shareMax(share))
 		}
 	}

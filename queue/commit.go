@@ -27,7 +27,9 @@ type group struct {
 	seen    map[TraceID]struct{}
 	ids     []TraceID
 	lanes   map[string]LaneID // of this group
-	kept    shareBytes        // what its exports put into cases
+
+	measured bool       // left is known
+	left     shareBytes // of the shares of the cap, for its exports in cases
 }
 
 // newFrame is a frame of a group, before and after its commit.

@@ -29,6 +29,7 @@
 // # Bounds
 //
 //   - a frame: MaxFrameBytes of payload before compression, at most 64 MiB
+//   - an append: 64 exports, together a quarter over MaxFrameBytes
 //   - a segment: SegmentBytes of frames, or 5 MiB of index and small frames,
 //     whichever comes first
 //   - lanes: MaxLanes with data at a time
@@ -38,6 +39,7 @@
 //   - memory: the index of at most a few segments (16,384 frames each), one
 //     group, and a bit per frame of partly settled segments
 //   - disk: MaxBytes, and never below MinFreeBytes of free space
+//   - of MaxBytes, HeldShare for holds and KeptShare for the other cases
 //
 // # Crash model
 //

@@ -135,9 +135,33 @@ func (r *faultRun) appendBlobs(lane string, n int) error {
 	return nil
 }
 
+// appendTogether appends to lane a at place, to lane b, and something dropped.
+func (r *faultRun) appendTogether(place Place) error {
+	id := r.next + 1
+	r.next += 3
+	held, dropped := export("a", 3000, id), export("a", 3000, id+2)
+	held.Place, dropped.Dropped = place, "quota"
+	err := r.q.Append(context.Background(), held, export("b", 3000, id+1), dropped)
+	for _, id := range []uint64{id, id + 1} {
+		if err == nil {
+			r.want[id] = true
+		} else {
+			r.maybe[id] = true
+		}
+	}
+	if n := r.q.Stats().Totals.DroppedByReason["quota"]; (n == 1) != (err == nil) {
+		r.t.Fatalf("%d items were dropped by an append that returned %v", n, err)
+	}
+	return err
+}
+
 // settle leases some of a lane and settles it with do.
 func (r *faultRun) settle(lane string, do func(ids []uint64, i int) Settlement) error {
-	l, err := r.q.Lease(LeaseOptions{Lane: laneID(r.q, lane), MaxRawBytes: everything})
+	return r.settleAt(lane, Pending, do)
+}
+
+func (r *faultRun) settleAt(lane string, place Place, do func(ids []uint64, i int) Settlement) error {
+	l, err := r.q.Lease(LeaseOptions{Lane: laneID(r.q, lane), Place: place, MaxRawBytes: everything})
 	if err != nil || l == nil {
 		return err
 	}
@@ -152,7 +176,7 @@ func (r *faultRun) settle(lane string, do func(ids []uint64, i int) Settlement) 
 			gone = append(gone, ids...)
 		case ResultReplaced:
 			gone = append(gone, ids[:one.Delivered]...)
-		case ResultKept, ResultPartly:
+		case ResultKept, ResultPartly, ResultPending:
 		}
 		s = append(s, one)
 	}
@@ -290,6 +314,38 @@ func faultOperations() map[string]func(*faultRun) error {
 			}
 			err = r.settle("a", func(_ []uint64, i int) Settlement { return Settlement{Frame: i, Result: ResultKept, Place: place} })
 			return errors.Join(err, r.q.Release(place))
+		},
+		"hold": func(r *faultRun) error {
+			place, err := r.q.OpenCase(Case{Kind: CaseHold})
+			if err != nil {
+				return err
+			}
+			err = r.appendTogether(place)
+			var errs []error
+			for _, back := range []Settlement{{Result: ResultKept, Place: place}, {Result: ResultPending}} {
+				from := Pending
+				if back.Result == ResultPending {
+					from = place
+				}
+				errs = append(errs, r.settleAt("a", from, func(_ []uint64, i int) Settlement {
+					s := back
+					s.Frame = i
+					return s
+				}))
+			}
+			errs = append(errs, r.settle("a", func(_ []uint64, i int) Settlement { return Settlement{Frame: i, Result: ResultKept, Place: place} }),
+				r.settleAt("a", place, func(ids []uint64, i int) Settlement {
+					s := Settlement{Frame: i, Result: ResultReplaced}
+					for j, id := range ids {
+						p := Part{Payload: message(id, 3000), Items: 1, Traces: []TraceID{traceOf(id)}}
+						if j%2 == 0 {
+							p.Place = place
+						}
+						s.Parts = append(s.Parts, p)
+					}
+					return s
+				}), r.q.Release(place))
+			return errors.Join(append(errs, err)...)
 		},
 		"rotate": func(r *faultRun) error {
 			var errs []error

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -85,6 +86,9 @@ func traceOf(id uint64) (t TraceID) {
 	binary.BigEndian.PutUint64(t[8:], id)
 	return t
 }
+
+// messageOfTrace is the message of a trace that traceOf made.
+func messageOfTrace(t TraceID) uint64 { return binary.BigEndian.Uint64(t[8:]) }
 
 // export makes an export of one item a message.
 func export(lane string, size int, ids ...uint64) *Export {
@@ -203,8 +207,22 @@ func settleAll(t fataler, q *Queue) (ids []uint64) {
 	return ids
 }
 
-// checkTotals verifies that the totals add up.
+// checkTotals verifies that the totals add up, and the sums beside them.
 func checkTotals(t fataler, q *Queue) Totals {
+	q.mu.Lock()
+	byPlace := map[Place]int64{}
+	for _, s := range q.st.segments {
+		for b, tally := range s.live {
+			if b.place != Pending {
+				byPlace[b.place] += tally.bytes
+			}
+		}
+	}
+	same := maps.Equal(byPlace, q.st.placeBytes)
+	q.mu.Unlock()
+	if !same {
+		t.Fatalf("bytes by case are summed as %v, and are %v", q.st.placeBytes, byPlace)
+	}
 	tot := q.Stats().Totals
 	if sum := tot.Delivered + tot.Pending + tot.Held + tot.Quarantined + tot.Dropped; sum != tot.Accepted {
 		t.Fatalf("totals do not add up to accepted: %+v", tot)

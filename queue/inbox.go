@@ -28,7 +28,8 @@ const maxPooledBytes = 8 << 20
 // appendRequest is one Append on its way through the committer.
 type appendRequest struct {
 	parts       []exportPart
-	storedBytes int64 // estimate of what it adds to a group
+	one         [1]exportPart // what parts is in as a rule
+	storedBytes int64         // estimate of what it adds to a group
 	state       atomic.Int32
 	done        chan error // cap 1
 }
@@ -55,6 +56,9 @@ var (
 
 func newAppendRequest(exports []*Export) *appendRequest {
 	r := appendRequests.Get().(*appendRequest)
+	if r.parts == nil {
+		r.parts = r.one[:0]
+	}
 	for _, e := range exports {
 		r.parts = append(r.parts, exportPart{export: e})
 	}
@@ -70,8 +74,8 @@ func (r *appendRequest) free() {
 	}
 	for i := range r.parts {
 		if z := r.parts[i].zstd; z != nil && cap(z) <= maxPooledBytes {
-			z = z[:0]
-			zstdBuffers.Put(&z)
+			b := z[:0]
+			zstdBuffers.Put(&b)
 		}
 	}
 	clear(r.parts)

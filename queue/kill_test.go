@@ -94,6 +94,10 @@ func childWork() error {
 	for worker := range 4 {
 		wg.Go(func() {
 			for r := rand.New(rand.NewPCG(base, uint64(worker))); ; {
+				if worker == 3 {
+					childTogether(q, r, &next, say)
+					continue
+				}
 				id := next.Add(1)
 				say("try %d", id)
 				e := export("lane"+strconv.Itoa(worker%3), r.IntN(20_000), id)
@@ -109,6 +113,26 @@ func childWork() error {
 	wg.Go(func() { childSettle(q, say) })
 	wg.Wait()
 	return nil
+}
+
+// childTogether appends three messages at once: one in a hold, if one is open,
+// one pending, and one that is dropped.
+func childTogether(q *Queue, r *rand.Rand, next *atomic.Uint64, say func(string, ...any)) {
+	id := next.Add(3) - 2
+	say("together %d", id)
+	held, pending, dropped := export("lane0", r.IntN(10_000), id), export("lane1", r.IntN(10_000), id+1), export("lane2", 100, id+2)
+	for _, c := range q.Cases() {
+		if c.Kind == CaseHold {
+			held.Place = c.Place // it may be released by now
+		}
+	}
+	childBlobs(q, held, id, r.IntN(2))
+	dropped.Dropped = "quota"
+	if q.Append(context.Background(), held, pending, dropped) == nil {
+		say("acked %d", id)
+		say("acked %d", id+1)
+		say("dropped %d", id+2)
+	}
 }
 
 // childBlobs gives an export up to two blobs, or writes one for nobody.
@@ -137,43 +161,78 @@ func blobsOf(blobs []messageBlob, ids []uint64) (names []string) {
 }
 
 // childSettle leases and settles: most are delivered, some split, some kept
-// and released, some left for later, so that old segments are shelved.
+// and released, some left for later, so that old segments are shelved. What is
+// kept is leased, too: some goes back, some on, some is split over all places.
 func childSettle(q *Queue, say func(string, ...any)) {
-	f := failer{}
-	var kept Place
-	for r := rand.New(rand.NewPCG(1, 2)); ; <-q.Changed() {
+	c := childSettler{q: q, say: say, r: rand.New(rand.NewPCG(1, uint64(os.Getpid())))}
+	for ; ; <-q.Changed() {
 		for _, lane := range q.Lanes() {
-			l, err := q.Lease(LeaseOptions{Lane: lane.ID, MaxRawBytes: 200_000, Newest: r.IntN(2) == 0})
-			if err != nil || l == nil {
-				continue
-			}
-			var settlements []Settlement
-			var gone []uint64
-			for i, frame := range l.Frames {
-				ids, blobs := frameIDs(f, frame), frameBlobs(f, q, frame)
-				switch n := r.IntN(20); {
-				case n == 0 && kept != 0:
-					settlements = append(settlements, Settlement{Frame: i, Result: ResultKept, Place: kept})
-				case n == 1:
-					parts := splitParts(ids[1:], plain(f, frame), blobs)
-					settlements = append(settlements, Settlement{Frame: i, Result: ResultReplaced, Delivered: 1, Parts: parts, Blobs: blobsOf(blobs, ids[:1])})
-					gone = append(gone, ids[0])
-				case n > 2:
-					settlements = append(settlements, Settlement{Frame: i, Result: ResultDelivered, Blobs: blobsOf(blobs, ids)})
-					gone = append(gone, ids...)
-				}
-			}
-			sayIDs(say, "settling", gone)
-			if l.Settle(settlements...) == nil {
-				sayIDs(say, "settled", gone)
-			}
+			c.settle(LeaseOptions{Lane: lane.ID, MaxRawBytes: 200_000, Newest: c.r.IntN(2) == 0})
+			c.settle(LeaseOptions{Lane: lane.ID, MaxRawBytes: 50_000, Newest: c.r.IntN(2) == 0, Place: c.place()})
 		}
-		if r.IntN(10) == 0 {
-			if kept != 0 {
-				_ = q.Release(kept)
-			}
-			kept, _ = q.OpenCase(Case{Kind: CaseQuarantine})
+		if c.r.IntN(10) > 0 {
+			continue
 		}
+		if len(c.cases) > 2 {
+			_ = q.Release(c.cases[0])
+			c.cases = c.cases[1:]
+		}
+		kind := CaseQuarantine
+		if c.r.IntN(2) == 0 {
+			kind = CaseHold
+		}
+		if p, err := q.OpenCase(Case{Kind: kind}); err == nil {
+			c.cases = append(c.cases, p)
+		}
+	}
+}
+
+type childSettler struct {
+	q     *Queue
+	say   func(string, ...any)
+	r     *rand.Rand
+	cases []Place
+}
+
+// place is one of the cases, or Pending.
+func (c *childSettler) place() Place {
+	if n := c.r.IntN(len(c.cases) + 1); n > 0 {
+		return c.cases[n-1]
+	}
+	return Pending
+}
+
+func (c *childSettler) settle(o LeaseOptions) {
+	f := failer{}
+	l, err := c.q.Lease(o)
+	if err != nil || l == nil {
+		return
+	}
+	var settlements []Settlement
+	var gone []uint64
+	for i, frame := range l.Frames {
+		ids, blobs := frameIDs(f, frame), frameBlobs(f, c.q, frame)
+		place := c.place()
+		switch n := c.r.IntN(20); {
+		case n == 0 && place != Pending:
+			settlements = append(settlements, Settlement{Frame: i, Result: ResultKept, Place: place})
+		case n == 1:
+			parts := splitParts(ids[1:], plain(f, frame), blobs)
+			for i := range parts {
+				parts[i].Place = c.place()
+			}
+			settlements = append(settlements, Settlement{Frame: i, Result: ResultReplaced, Delivered: 1, Parts: parts, Blobs: blobsOf(blobs, ids[:1])})
+			gone = append(gone, ids[0])
+		case n < 10 && o.Place != Pending:
+			settlements = append(settlements, Settlement{Frame: i, Result: ResultPending})
+		case n > 2:
+			settlements = append(settlements, Settlement{Frame: i, Result: ResultDelivered, Blobs: blobsOf(blobs, ids)})
+			gone = append(gone, ids...)
+		}
+	}
+	sayIDs(c.say, "settling", gone)
+	if l.Settle(settlements...) == nil {
+		sayIDs(c.say, "settled", gone)
 	}
 }
 
@@ -210,12 +269,14 @@ func (failer) Fatalf(format string, args ...any) {
 // witness is what children said, over all rounds.
 type witness struct {
 	tried, acked, settling, settled map[uint64]bool
+	together                        map[uint64]bool // the first of three messages appended at once
+	dropped                         int64           // acknowledged
 	last                            uint64
 	on                              func(word string) // called for each line, if set
 }
 
 func newWitness() *witness {
-	return &witness{tried: map[uint64]bool{}, acked: map[uint64]bool{}, settling: map[uint64]bool{}, settled: map[uint64]bool{}}
+	return &witness{together: map[uint64]bool{}, tried: map[uint64]bool{}, acked: map[uint64]bool{}, settling: map[uint64]bool{}, settled: map[uint64]bool{}}
 }
 
 func (w *witness) read(t *testing.T, r io.Reader, enough func() bool, kill func()) (lines int) {
@@ -235,6 +296,12 @@ func (w *witness) read(t *testing.T, r io.Reader, enough func() bool, kill func(
 		case "try":
 			w.tried[id] = true
 			w.last = max(w.last, id)
+		case "together":
+			w.together[id] = true
+			w.tried[id], w.tried[id+1] = true, true
+			w.last = max(w.last, id+2)
+		case "dropped":
+			w.dropped++
 		case "acked":
 			w.acked[id] = true
 		case "settling":
@@ -278,8 +345,8 @@ func TestKilledProcessLosesNothingAcknowledged(t *testing.T) {
 		}
 	}
 	checkSurvivors(t, w, dir, true)
-	if len(w.acked) == 0 || len(w.settled) == 0 {
-		t.Fatalf("the children did nothing: %d acknowledged, %d settled", len(w.acked), len(w.settled))
+	if len(w.acked) == 0 || len(w.settled) == 0 || w.dropped == 0 {
+		t.Fatalf("the children did nothing: %d acknowledged, %d settled, %d dropped", len(w.acked), len(w.settled), w.dropped)
 	}
 	t.Logf("%d tried, %d acknowledged, %d settled", len(w.tried), len(w.acked), len(w.settled))
 }
@@ -335,7 +402,10 @@ func checkSurvivors(t *testing.T, w *witness, dir string, drain bool) {
 	if len(q.reports) > 0 {
 		t.Errorf("recovery complains: %q", q.reports)
 	}
-	checkTotals(t, q)
+	tot := checkTotals(t, q)
+	if n := tot.DroppedByReason["quota"]; n < w.dropped || n > int64(len(w.together)) {
+		t.Fatalf("%d items count as dropped, of %d acknowledged and %d tried", n, w.dropped, len(w.together))
+	}
 	for _, c := range q.Cases() {
 		if err := q.Release(c.Place); err != nil {
 			t.Fatal(err)
@@ -356,6 +426,11 @@ func checkSurvivors(t *testing.T, w *witness, dir string, drain bool) {
 			t.Fatalf("message %d was never sent", id)
 		case w.settled[id]:
 			t.Fatalf("message %d was settled and is there again", id)
+		}
+	}
+	for id := range w.together {
+		if found[id] != found[id+1] && !w.settling[id] && !w.settling[id+1] {
+			t.Fatalf("message %d is there %d times, and %d, appended with it, %d times", id, found[id], id+1, found[id+1])
 		}
 	}
 	for id := range w.acked {

@@ -94,10 +94,15 @@ func (k known) check(t *testing.T, dir string) {
 	checkKnownBlobs(t, q)
 	var kept int64
 	for _, c := range q.Cases() {
-		if c.Kind == CaseDamage {
-			kept += c.Items
+		if c.Kind != CaseDamage {
+			continue
+		}
+		kept += c.Items
+		if l, err := q.Lease(LeaseOptions{Lane: c.Lane, Place: c.Place, MaxRawBytes: everything}); l != nil || err != nil {
+			t.Errorf("damaged frames were leased: %v, %v", l, err)
 		}
 	}
+	walkAll(t, q, FrameFilter{}) // passes over what cannot be read
 	tot := checkTotals(t, q)
 	if tot.DroppedByReason["damaged_on_disk"] != k.dropped || kept != k.kept {
 		t.Errorf("%d items dropped and %d kept as damaged, want %d and %d", tot.DroppedByReason["damaged_on_disk"], kept, k.dropped, k.kept)

@@ -28,7 +28,10 @@ type model struct {
 	sizes     map[uint64]int
 	delivered int64
 	dropped   int64
+	quota     int64            // items dropped by their export
 	cases     map[Place]string // data
+	holds     map[Place]bool   // cases that are holds
+	opened    Place            // the last case
 	notes     map[string][]byte
 	leases    []*modelLease
 	blobs     map[uint64][]Blob // of live messages
@@ -48,7 +51,7 @@ func TestQueueBehavesLikeTheModel(t *testing.T) {
 		m := &model{
 			t: rt, dir: filepath.Join(root, fmt.Sprint(runs)), lane: map[uint64]string{}, place: map[uint64]Place{},
 			sizes: map[uint64]int{}, cases: map[Place]string{}, notes: map[string][]byte{},
-			blobs: map[uint64][]Blob{},
+			blobs: map[uint64][]Blob{}, holds: map[Place]bool{},
 		}
 		m.open()
 		defer func() {
@@ -60,6 +63,9 @@ func TestQueueBehavesLikeTheModel(t *testing.T) {
 			"append2": m.append,
 			"lease":   m.takeLease,
 			"lease2":  m.takeLease,
+			"kept":    m.leaseKept,
+			"kept2":   m.leaseKept,
+			"walk":    m.walk,
 			"settle":  m.settle,
 			"settle2": m.settle,
 			"return":  m.giveBack,
@@ -88,16 +94,50 @@ func (m *model) open() {
 	m.q = q
 }
 
+// append appends up to three exports at once, some of them in cases or dropped.
 func (m *model) append(t *rapid.T) {
+	var exports []*Export
+	for range rapid.SampledFrom([]int{1, 1, 2, 3}).Draw(t, "exports") {
+		exports = append(exports, m.export(t))
+	}
+	if err := m.q.Append(context.Background(), exports...); err != nil {
+		t.Fatalf("append: %v", err)
+	}
+}
+
+func (m *model) export(t *rapid.T) *Export {
 	lane := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "lane")
 	size := rapid.SampledFrom([]int{1, 100, 3000, 9000, 60000}).Draw(t, "size")
+	var place Place
+	dropped := false
+	switch rapid.IntRange(0, 5).Draw(t, "fate") {
+	case 0:
+		place = m.pickCase(t)
+	case 1:
+		place = m.anyCase(t)
+	case 2:
+		dropped = true
+	}
 	var ids []uint64
 	for range rapid.IntRange(1, 4).Draw(t, "messages") {
 		m.next++
 		ids = append(ids, m.next)
-		m.lane[m.next], m.place[m.next], m.sizes[m.next] = lane, Pending, size
 	}
 	e := export(lane, size, ids...)
+	e.Place = place
+	if dropped {
+		e.Dropped = "quota"
+		m.quota += int64(len(ids))
+	}
+	for _, id := range ids {
+		if dropped {
+			break
+		}
+		m.lane[id], m.sizes[id], m.place[id] = lane, size, Pending
+		if _, open := m.cases[place]; open {
+			m.place[id] = place
+		}
+	}
 	for _, id := range ids[:rapid.IntRange(0, 1).Draw(t, "with blobs")] {
 		for range rapid.IntRange(1, 2).Draw(t, "blobs") {
 			b, err := writeBlob(m.q, id, rapid.SampledFrom([]int{0, 1, 5000}).Draw(t, "blob bytes"))
@@ -105,46 +145,101 @@ func (m *model) append(t *rapid.T) {
 				t.Fatalf("write blob: %v", err)
 			}
 			e.Blobs = append(e.Blobs, b)
-			m.blobs[id] = append(m.blobs[id], b)
+			if !dropped {
+				m.blobs[id] = append(m.blobs[id], b)
+			}
 		}
 	}
-	if err := m.q.Append(context.Background(), e); err != nil {
-		t.Fatalf("append: %v", err)
+	return e
+}
+
+// anyCase is a place that may be of no open case: never opened, or released.
+func (m *model) anyCase(t *rapid.T) Place {
+	return Place(rapid.IntRange(0, int(m.opened)+2).Draw(t, "place"))
+}
+
+func (m *model) takeLease(t *rapid.T) { m.lease(t, Pending) }
+
+func (m *model) leaseKept(t *rapid.T) {
+	if p := m.pickCase(t); p != Pending {
+		m.lease(t, p)
 	}
 }
 
-func (m *model) takeLease(t *rapid.T) {
+func (m *model) lease(t *rapid.T, place Place) {
 	lane := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "lane")
+	order := rapid.SampledFrom([]LeaseOptions{{}, {Newest: true}, {InOrder: true}}).Draw(t, "order")
 	l, err := m.q.Lease(LeaseOptions{
-		Lane: laneID(m.q, lane), Newest: rapid.Bool().Draw(t, "newest"),
+		Lane: laneID(m.q, lane), Place: place, Newest: order.Newest, InOrder: order.InOrder,
 		MaxRawBytes: rapid.SampledFrom([]int64{1, 10_000, 200_000}).Draw(t, "bytes"),
 		MaxFrames:   rapid.IntRange(1, 5).Draw(t, "frames"),
 	})
 	if err != nil {
 		t.Fatalf("lease: %v", err)
 	}
+	ready := m.ready(lane, place)
 	if l == nil {
-		if want := m.ready(lane); len(want) > 0 {
-			t.Fatalf("nothing to lease in lane %s, and %v should be", lane, want)
+		if len(ready) > 0 {
+			t.Fatalf("nothing to lease in lane %s at %d, and %v should be", lane, place, ready)
 		}
 		return
 	}
 	ml := &modelLease{l: l}
-	ready := m.ready(lane)
-	for _, f := range l.Frames {
+	for i, f := range l.Frames {
 		ids := frameIDs(t, f)
 		for _, id := range ids {
 			if !slices.Contains(ready, id) {
-				t.Fatalf("leased message %d, which is not ready in lane %s", id, lane)
+				t.Fatalf("leased message %d, which is not ready in lane %s at %d", id, lane, place)
 			}
 		}
 		ml.ids = append(ml.ids, ids)
+		if order.InOrder && i > 0 && f.AcceptedAt.Before(l.Frames[i-1].AcceptedAt) {
+			t.Fatalf("leased frame %s of %v after one of %v", f.ID, f.AcceptedAt, l.Frames[i-1].AcceptedAt)
+		}
 	}
 	m.leases = append(m.leases, ml)
 }
 
-// ready lists the messages of a lane that are pending and not leased.
-func (m *model) ready(lane string) (ids []uint64) {
+// walk goes through every frame: each live message is seen, where it stands.
+func (m *model) walk(t *rapid.T) {
+	lane := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "lane")
+	if lane != "" && laneID(m.q, lane) == 0 {
+		return
+	}
+	kept := rapid.Bool().Draw(t, "kept only")
+	leased := m.leased()
+	want := map[uint64]Place{}
+	for id, l := range m.lane {
+		if (lane == "" || l == lane) && (!kept || m.place[id] != Pending) {
+			want[id] = m.place[id]
+		}
+	}
+	got := map[uint64]Place{}
+	err := m.q.EachFrame(context.Background(), FrameFilter{
+		Lane: laneID(m.q, lane), Newest: rapid.Bool().Draw(t, "newest"),
+		Places: func(p Place) bool { return !kept || p != Pending },
+	}, func(f FrameMeta) bool {
+		for _, trace := range f.Traces {
+			id := messageOfTrace(trace)
+			if _, live := m.lane[id]; !live { // of a blob, or delivered of the frame
+				continue
+			}
+			got[id] = f.Place
+			if f.Leased != leased[id] {
+				t.Fatalf("frame %s of message %d: leased %v, want %v", f.ID, id, f.Leased, leased[id])
+			}
+		}
+		return true
+	})
+	if err != nil {
+		t.Fatalf("walk: %v", err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("messages of frames (-want +got):\n%s", diff)
+	}
+}
+
+func (m *model) leased() map[uint64]bool {
 	leased := map[uint64]bool{}
 	for _, l := range m.leases {
 		for _, frame := range l.ids {
@@ -153,8 +248,14 @@ func (m *model) ready(lane string) (ids []uint64) {
 			}
 		}
 	}
+	return leased
+}
+
+// ready lists the messages of a lane that stand at a place and are not leased.
+func (m *model) ready(lane string, place Place) (ids []uint64) {
+	leased := m.leased()
 	for id, l := range m.lane {
-		if l == lane && m.place[id] == Pending && !leased[id] {
+		if l == lane && m.place[id] == place && !leased[id] {
 			ids = append(ids, id)
 		}
 	}
@@ -218,46 +319,58 @@ func (m *model) settle(t *rapid.T) {
 	}
 	var settlements []Settlement
 	for i, ids := range ml.ids {
-		s := Settlement{Frame: i}
-		place := m.pickCase(t)
-		switch rapid.IntRange(0, 4).Draw(t, "result") {
-		case 0:
-			continue
-		case 1:
-			s.Result, s.Blobs = ResultDelivered, m.blobIDs(ids)
-			m.delivered += int64(len(ids))
-			m.forget(ids...)
-		case 2:
-			s.Result, s.Reason, s.Blobs = ResultDropped, "policy", m.blobIDs(ids)
-			m.dropped += int64(len(ids))
-			m.forget(ids...)
-		case 3:
-			if place == Pending {
-				continue
-			}
-			s.Result, s.Place = ResultKept, place
-			for _, id := range ids {
-				m.place[id] = place
-			}
-		case 4:
-			s.Result = ResultReplaced
-			s.Delivered = rapid.IntRange(0, len(ids)).Draw(t, "delivered")
-			m.delivered += int64(s.Delivered)
-			s.Blobs = m.blobIDs(ids[:s.Delivered])
-			m.forget(ids[:s.Delivered]...)
-			for j, id := range ids[s.Delivered:] {
-				p := Part{Payload: message(id, m.sizes[id]), Items: 1, Traces: []TraceID{traceOf(id)}}
-				if j%2 == 0 {
-					p.Place = place
-				}
-				m.place[id] = p.Place
-				s.Parts = append(s.Parts, p)
-			}
+		if s := m.settlement(t, ids); s.Result != 0 {
+			s.Frame = i
+			settlements = append(settlements, s)
 		}
-		settlements = append(settlements, s)
 	}
 	if err := ml.l.Settle(settlements...); err != nil {
 		t.Fatalf("settle: %v", err)
+	}
+}
+
+// settlement draws what becomes of a frame; nothing, if it has no result.
+func (m *model) settlement(t *rapid.T, ids []uint64) (s Settlement) {
+	place := m.pickCase(t)
+	switch rapid.IntRange(0, 5).Draw(t, "result") {
+	case 1:
+		s.Result, s.Blobs = ResultDelivered, m.blobIDs(ids)
+		m.delivered += int64(len(ids))
+		m.forget(ids...)
+	case 2:
+		s.Result, s.Reason, s.Blobs = ResultDropped, "policy", m.blobIDs(ids)
+		m.dropped += int64(len(ids))
+		m.forget(ids...)
+	case 3:
+		if place == Pending {
+			return s
+		}
+		s.Result, s.Place = ResultKept, place
+		m.move(place, ids...)
+	case 4:
+		s.Result = ResultReplaced
+		s.Delivered = rapid.IntRange(0, len(ids)).Draw(t, "delivered")
+		m.delivered += int64(s.Delivered)
+		s.Blobs = m.blobIDs(ids[:s.Delivered])
+		m.forget(ids[:s.Delivered]...)
+		for _, id := range ids[s.Delivered:] {
+			p := Part{Payload: message(id, m.sizes[id]), Items: 1, Traces: []TraceID{traceOf(id)}}
+			if rapid.Bool().Draw(t, "kept") {
+				p.Place = m.pickCase(t)
+			}
+			m.move(p.Place, id)
+			s.Parts = append(s.Parts, p)
+		}
+	case 5:
+		s.Result = ResultPending
+		m.move(Pending, ids...)
+	}
+	return s
+}
+
+func (m *model) move(to Place, ids ...uint64) {
+	for _, id := range ids {
+		m.place[id] = to
 	}
 }
 
@@ -272,7 +385,8 @@ func (m *model) openCase(t *rapid.T) {
 		return
 	}
 	data := fmt.Sprint("case ", m.next)
-	p, err := m.q.OpenCase(Case{Kind: CaseQuarantine, Data: []byte(data)})
+	kind := rapid.SampledFrom([]CaseKind{CaseQuarantine, CaseHold}).Draw(t, "kind")
+	p, err := m.q.OpenCase(Case{Kind: kind, Data: []byte(data)})
 	if err != nil {
 		t.Fatalf("open case: %v", err)
 	}
@@ -280,6 +394,13 @@ func (m *model) openCase(t *rapid.T) {
 		t.Fatalf("case number %d is not new", p)
 	}
 	m.cases[p] = data
+	m.holds[p] = kind == CaseHold
+	m.opened = max(m.opened, p)
+	for id, at := range m.place { // a number that was named before its time is not given out
+		if at == p {
+			t.Fatalf("case %d has message %d as it is opened", p, id)
+		}
+	}
 }
 
 func (m *model) release(t *rapid.T) {
@@ -391,19 +512,32 @@ func (m *model) checkBlobs() {
 
 // check compares what the queue says with the model.
 func (m *model) check(t *rapid.T) {
-	want := Totals{Accepted: int64(m.next), Delivered: m.delivered, Dropped: m.dropped, DroppedByReason: map[string]int64{}}
-	if m.dropped > 0 {
-		want.DroppedByReason["policy"] = m.dropped
+	want := Totals{Accepted: int64(m.next), Delivered: m.delivered, DroppedByReason: map[string]int64{}}
+	for reason, n := range map[string]int64{"policy": m.dropped, "quota": m.quota} {
+		if n > 0 {
+			want.DroppedByReason[reason] = n
+			want.Dropped += n
+		}
 	}
 	wantCases, gotCases := map[Place]string{}, map[Place]string{}
 	items := map[Place]int64{}
 	maps.Copy(wantCases, m.cases)
-	for _, p := range m.place {
+	held := map[string]int64{}
+	for id, p := range m.place {
 		items[p]++
-		if p == Pending {
+		switch {
+		case p == Pending:
 			want.Pending++
-		} else {
+		case m.holds[p]:
+			want.Held++
+			held[m.lane[id]]++
+		default:
 			want.Quarantined++
+		}
+	}
+	for _, l := range m.q.Lanes() {
+		if l.HeldItems != held[l.Descriptor] || (l.HeldFrames == 0) != (l.HeldItems == 0) || l.OldestHeldAt.IsZero() != (l.HeldItems == 0) {
+			t.Fatalf("lane %s has %d held items: %+v", l.Descriptor, held[l.Descriptor], l)
 		}
 	}
 	if diff := cmp.Diff(want, checkTotals(t, m.q)); diff != "" {
@@ -411,8 +545,8 @@ func (m *model) check(t *rapid.T) {
 	}
 	for _, c := range m.q.Cases() {
 		gotCases[c.Place] = string(c.Data)
-		if c.Items != items[c.Place] {
-			t.Fatalf("case %d has %d items, want %d", c.Place, c.Items, items[c.Place])
+		if c.Items != items[c.Place] || c.OldestAt.IsZero() != (c.Items == 0) {
+			t.Fatalf("case %d has %d items since %v, want %d", c.Place, c.Items, c.OldestAt, items[c.Place])
 		}
 	}
 	if diff := cmp.Diff(wantCases, gotCases); diff != "" {

@@ -159,6 +159,12 @@ func TestOrderOfLeaseDuringShelving(t *testing.T) {
 func TestClockSetBackKeepsTheOrder(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		r := newOrderedRun(t)
+		for range 3 { // within a segment
+			mustAppend(t, r.q, export("ordered", 10, r.next))
+			r.next++
+			r.now = r.now.Add(-time.Minute)
+		}
+		r.wantOrder("while the clock goes back")
 		r.segment("first")
 		r.now = r.now.Add(-time.Hour)
 		if restart {
@@ -175,6 +181,28 @@ func TestClockSetBackKeepsTheOrder(t *testing.T) {
 		r.reopen()
 		r.wantOrder("after a start")
 	}
+}
+
+// TestReleasedFramesAreLeasedInOrder releases frames among pending ones, in
+// segments whose index is loaded and in others.
+func TestReleasedFramesAreLeasedInOrder(t *testing.T) {
+	r := newOrderedRun(t)
+	hold := mustOpenCase(t, r.q, CaseHold)
+	for range 3 {
+		for _, place := range []Place{hold, Pending, hold, Pending} {
+			mustAppend(t, r.q, exportAt("ordered", 10, r.next, place))
+			r.next++
+		}
+		if err := r.q.rotate(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.q.Release(hold); err != nil {
+		t.Fatal(err)
+	}
+	r.wantOrder("at once")
+	r.reopen()
+	r.wantOrder("after a start")
 }
 
 // TestClockThatWasAheadIsForgottenWithItsData: no order is to be kept once

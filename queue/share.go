@@ -45,14 +45,14 @@ func (q *Queue) shareMax(s share) int64 {
 	}
 }
 
-// shareLeftLocked is by how much a share may grow; negative if it is over. It
-// costs time by the number of cases, not by what they hold. mu is held.
-func (q *Queue) shareLeftLocked(s share) int64 {
-	left := q.shareMax(s)
+// sharesLeftLocked is by how much each share may grow; negative if it is over.
+// It costs time by the number of cases, not by what they hold. mu is held.
+func (q *Queue) sharesLeftLocked() (left shareBytes) {
+	for s := range left {
+		left[s] = q.shareMax(share(s))
+	}
 	for p, n := range q.st.placeBytes {
-		if q.st.shareOf(p) == s {
-			left -= n
-		}
+		left[q.st.shareOf(p)] -= n
 	}
 	return left
 }
@@ -61,8 +61,9 @@ func (q *Queue) shareLeftLocked(s share) int64 {
 func (q *Queue) roomToKeep(need shareBytes) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	left := q.sharesLeftLocked()
 	for _, s := range []share{shareKept, shareHeld} {
-		if need[s] > 0 && need[s] > q.shareLeftLocked(s) {
+		if need[s] > 0 && need[s] > left[s] {
 			return false
 		}
 	}

@@ -47,7 +47,8 @@ func (q *Queue) Stats() Stats {
 		MaxBytes: q.cfg.MaxBytes, MinFree: q.disk.minFreeBytes, Lanes: q.lanesLocked(),
 		MaxHeld: q.shareMax(shareHeld), MaxKept: q.shareMax(shareKept),
 	}
-	s.HeldBytes, s.KeptBytes = s.MaxHeld-q.shareLeftLocked(shareHeld), s.MaxKept-q.shareLeftLocked(shareKept)
+	left := q.sharesLeftLocked()
+	s.HeldBytes, s.KeptBytes = s.MaxHeld-left[shareHeld], s.MaxKept-left[shareKept]
 	q.mu.Unlock()
 	s.UsedBytes, s.Refusing = q.disk.usedBytes(), q.disk.full.Load()
 	s.Blobs, s.BlobBytes = q.blobs.count(), q.disk.blobs.Load()

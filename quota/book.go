@@ -3,6 +3,7 @@ package quota
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 const (
 	flagAttempted = 1 << 0 // something of it may have arrived upstream
 	flagFailed    = 1 << 1 // something of it shows an error
+	flagCounted   = 1 << 2 // it was counted in the month of its entry, and is due again
 )
 
 // book is a Ledger over a store: the arithmetic of it. Every change of a figure
@@ -23,9 +25,16 @@ type book struct {
 
 	mu       sync.Mutex // guards what follows; held across reads and unsynced writes of the store
 	accounts map[string]*account
+	month    Month // the latest that any account has seen; new accounts begin in it
 	next     uint16
 	whole    bool
 	closed   bool
+	turned   func(Month) // called when a month begins; set before use
+	unread   bool        // a write failed, and so did reading again what the store has
+
+	// wanted counts the changes that must be durable, and durable those that
+	// are: what changes nothing must still wait for one that is on its way.
+	wanted, durable uint64
 
 	// Of the change being put together; reused.
 	batch   idmap.Batch
@@ -43,7 +52,7 @@ var errClosed = errors.New("the ledger is closed")
 
 func newBook(st store, whole bool) (*book, error) {
 	b := &book{
-		st: st, whole: whole, accounts: map[string]*account{}, next: 1,
+		st: st, whole: whole, accounts: map[string]*account{}, next: 1, turned: func(Month) {},
 		touched: map[*figures]struct{}{}, days: map[*dayFigures]struct{}{}, at: map[TraceID]int{},
 	}
 	b.batch.Records = map[string][]byte{}
@@ -53,10 +62,32 @@ func newBook(st store, whole bool) (*book, error) {
 	return b, nil
 }
 
+// ready reports why nothing can be done. mu is held.
+func (b *book) ready() error {
+	switch {
+	case b.closed:
+		return errClosed
+	case b.unread:
+		return b.reread()
+	default:
+		return nil
+	}
+}
+
+// reread forgets the figures for those that the store has. mu is held.
+func (b *book) reread() error {
+	b.accounts, b.unread = map[string]*account{}, true
+	if err := b.read(); err != nil {
+		return fmt.Errorf("read the ledger: %w", err)
+	}
+	b.unread = false
+	return nil
+}
+
 // account finds an account, or begins one. mu is held.
 func (b *book) account(name string, month Month) (*account, error) {
-	if b.closed {
-		return nil, errClosed
+	if err := b.ready(); err != nil {
+		return nil, err
 	}
 	if a := b.accounts[name]; a != nil {
 		return a, nil
@@ -64,7 +95,10 @@ func (b *book) account(name string, month Month) (*account, error) {
 	if len(b.accounts) >= maxAccounts {
 		return nil, fmt.Errorf("account %.40q: there are %d accounts, the most there may be", name, len(b.accounts))
 	}
-	a := newAccount(b.next, name, month)
+	if b.month == 0 {
+		b.month = month
+	}
+	a := newAccount(b.next, name, b.month)
 	b.next++
 	b.accounts[name] = a
 	b.touched[&a.figures] = struct{}{}
@@ -131,43 +165,49 @@ func (b *book) write() error {
 	if err == nil {
 		return nil
 	}
-	b.accounts = map[string]*account{}
-	if rerr := b.read(); rerr != nil {
-		return errors.Join(err, rerr)
-	}
-	return fmt.Errorf("write the ledger: %w", err)
+	return errors.Join(fmt.Errorf("write the ledger: %w", err), b.reread())
 }
 
 // Claim implements Ledger.
 func (b *book) Claim(c *Claim) ([]Verdict, error) {
 	out := make([]Verdict, len(c.Traces))
-	dropped, err := b.claim(c, out)
-	if err == nil && dropped {
-		err = b.sync()
+	for from := 0; from < len(c.Traces); from += maxChange {
+		part := *c
+		part.Traces = c.Traces[from:min(from+maxChange, len(c.Traces))]
+		if err := b.claim(&part, out[from:]); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return nil, err
+	if slices.ContainsFunc(out, func(v Verdict) bool { return v.State == Dropped }) {
+		if err := b.settle(); err != nil {
+			return nil, err
+		}
 	}
 	return out, nil
 }
 
-func (b *book) claim(c *Claim, out []Verdict) (dropped bool, err error) {
+func (b *book) claim(c *Claim, out []Verdict) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a, err := b.account(c.Account, c.Month)
 	if err != nil {
-		return false, err
+		return err
+	}
+	if err := b.load(a, len(c.Traces), func(i int) TraceID { return c.Traces[i].ID }); err != nil {
+		return err
 	}
 	a.turn(b, c.Month)
-	if err := b.load(a, len(c.Traces), func(i int) TraceID { return c.Traces[i].ID }); err != nil {
-		return false, err
-	}
 	for i := range c.Traces {
 		out[i] = b.decide(a, c, &c.Traces[i])
-		dropped = dropped || out[i].Fresh && out[i].State == Dropped
+		if out[i].Fresh && out[i].State == Dropped {
+			b.wanted++
+		}
 	}
-	return dropped, b.write()
+	return b.write()
 }
+
+// maxChange bounds the traces of one write.
+const maxChange = idmap.MaxBatch / 4
 
 // decide is the verdict about one trace.
 func (b *book) decide(a *account, c *Claim, t *Trace) Verdict {
@@ -178,8 +218,10 @@ func (b *book) decide(a *account, c *Claim, t *Trace) Verdict {
 	}
 	known := true
 	switch s {
-	case Unknown, Follower:
+	case Unknown:
 		known = false
+	case Follower:
+		known = c.Revoke // begun elsewhere, and nothing of its beginning came here since
 	case Counted:
 		known = Month(e.Month) >= a.Month
 	case Reserved:
@@ -214,6 +256,9 @@ func (b *book) begin(a *account, c *Claim, t *Trace, e idmap.Entry) Verdict {
 		e = idmap.Entry{Project: p.num, Month: uint16(a.Month)}
 		a.day(b, DayOf(c.At)).Wanted++
 	}
+	if was == Counted {
+		e.Flags |= flagCounted
+	}
 	if t.Failed {
 		e.Flags |= flagFailed
 	}
@@ -243,75 +288,105 @@ func (l *Limits) room(a *account, p *projectFigures) bool {
 
 // Count implements Ledger.
 func (b *book) Count(name string, month Month, at time.Time, ids []TraceID) error {
-	changed, err := b.change(name, month, ids, func(a *account, id TraceID, e idmap.Entry) {
-		if State(e.State) == Counted && Month(e.Month) >= max(month, a.Month) || State(e.State) == Follower {
+	err := b.begun(name, month, ids, func(a *account, id TraceID, e idmap.Entry) {
+		month := min(max(month, a.Month), a.Month+1)
+		if State(e.State) == Counted && Month(e.Month) >= month || State(e.State) == Follower {
 			return
 		}
+		b.wanted++
 		if State(e.State) == Unknown {
 			a.day(b, DayOf(at)).Wanted++
 		}
 		a.day(b, DayOf(at)).Counted++
-		b.set(a, id, idmap.Entry{State: uint8(Counted), Project: e.Project, Month: uint16(max(month, a.Month))})
+		b.set(a, id, idmap.Entry{State: uint8(Counted), Project: e.Project, Month: uint16(month)})
 		if State(e.State) == Counted && Month(e.Month) == a.Month {
 			a.keepCounted(b, e.Project)
 		}
 	})
-	if err != nil || !changed {
+	if err != nil {
 		return err
 	}
-	return b.sync()
+	return b.settle()
 }
 
-// change loads traces, has fn change each, and writes.
-func (b *book) change(name string, month Month, ids []TraceID, fn func(*account, TraceID, idmap.Entry)) (changed bool, err error) {
+// begun changes traces of an account, which begins to exist with them.
+func (b *book) begun(name string, month Month, ids []TraceID, fn func(*account, TraceID, idmap.Entry)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a, err := b.account(name, month)
 	if err != nil {
-		return false, err
+		return err
 	}
-	if err := b.load(a, len(ids), func(i int) TraceID { return ids[i] }); err != nil {
-		return false, err
+	return b.change(a, ids, fn)
+}
+
+// known changes traces of an account, if there is one of that name.
+func (b *book) known(name string, ids []TraceID, fn func(*account, TraceID, idmap.Entry)) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.ready(); err != nil {
+		return err
 	}
-	for _, id := range ids {
-		fn(a, id, *b.entry(id))
+	a := b.accounts[name]
+	if a == nil {
+		return nil
 	}
-	changed = len(b.batch.Keys) > 0
-	return changed, b.write()
+	return b.change(a, ids, fn)
+}
+
+// change loads traces, has fn change each, and writes. mu is held.
+func (b *book) change(a *account, ids []TraceID, fn func(*account, TraceID, idmap.Entry)) error {
+	for len(ids) > 0 {
+		part := ids[:min(maxChange, len(ids))]
+		ids = ids[len(part):]
+		if err := b.load(a, len(part), func(i int) TraceID { return part[i] }); err != nil {
+			return err
+		}
+		for _, id := range part {
+			fn(a, id, *b.entry(id))
+		}
+		if err := b.write(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Attempted implements Ledger.
 func (b *book) Attempted(name string, ids []TraceID) error {
-	changed, err := b.change(name, 0, ids, func(a *account, id TraceID, e idmap.Entry) {
-		if State(e.State).takesShare() {
+	err := b.known(name, ids, func(a *account, id TraceID, e idmap.Entry) {
+		if State(e.State).takesShare() && e.Flags&flagAttempted == 0 {
 			e.Flags |= flagAttempted
 			b.set(a, id, e)
+			b.wanted++
 		}
 	})
-	if err != nil || !changed {
+	if err != nil {
 		return err
 	}
-	return b.sync()
+	return b.settle()
 }
 
 // Refund implements Ledger.
 func (b *book) Refund(name string, ids []TraceID) error {
-	_, err := b.change(name, 0, ids, func(a *account, id TraceID, e idmap.Entry) {
-		if State(e.State) == Reserved && e.Flags&flagAttempted == 0 {
+	return b.known(name, ids, func(a *account, id TraceID, e idmap.Entry) {
+		switch {
+		case State(e.State) != Reserved || e.Flags&flagAttempted != 0:
+		case e.Flags&flagCounted != 0:
+			b.set(a, id, idmap.Entry{State: uint8(Counted), Project: e.Project, Month: e.Month})
+		default:
 			b.set(a, id, idmap.Entry{})
 		}
 	})
-	return err
 }
 
 // Restore implements Ledger.
 func (b *book) Restore(name string, month Month, ids []TraceID, s State) error {
-	_, err := b.change(name, month, ids, func(a *account, id TraceID, e idmap.Entry) {
+	return b.begun(name, month, ids, func(a *account, id TraceID, e idmap.Entry) {
 		if State(e.State) == Unknown {
 			b.set(a, id, idmap.Entry{State: uint8(s), Month: uint16(a.Month)})
 		}
 	})
-	return err
 }
 
 // Move implements Ledger.
@@ -319,7 +394,7 @@ func (b *book) Move(s *Selection) ([]bool, error) {
 	moved := make([]bool, len(s.IDs))
 	n := int64(0)
 	at := 0
-	_, err := b.change(s.Account, s.Month, s.IDs, func(a *account, id TraceID, e idmap.Entry) {
+	err := b.known(s.Account, s.IDs, func(a *account, id TraceID, e idmap.Entry) {
 		i := at
 		at++
 		if i == 0 {
@@ -335,13 +410,15 @@ func (b *book) Move(s *Selection) ([]bool, error) {
 		e.State = uint8(s.To)
 		if s.To == Dropped {
 			e.Month = uint16(a.Month)
+			e.Flags &^= flagCounted
+			b.wanted++
 		}
 		b.set(a, id, e)
 		moved[i] = true
 		n++
 	})
-	if err == nil && n > 0 && s.To == Dropped {
-		err = b.sync()
+	if err == nil && s.To == Dropped {
+		err = b.settle()
 	}
 	if err != nil {
 		return nil, err
@@ -354,8 +431,8 @@ func (b *book) States(account string, ids []TraceID) ([]State, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	out := make([]State, len(ids))
-	if b.closed {
-		return nil, errClosed
+	if err := b.ready(); err != nil {
+		return nil, err
 	}
 	a := b.accounts[account]
 	if a == nil {
@@ -374,20 +451,46 @@ func (b *book) States(account string, ids []TraceID) ([]State, error) {
 func (b *book) Turn(month Month) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
-		return errClosed
+	if err := b.ready(); err != nil {
+		return err
+	}
+	if month < b.month && !b.pristine() {
+		return nil
 	}
 	for _, a := range b.accounts {
+		if month < a.Month {
+			a.turnBack(b, month)
+		}
 		a.turn(b, month)
 	}
+	b.month = month
 	return b.write()
 }
 
-// sync makes everything durable.
-func (b *book) sync() error {
+// pristine reports whether nothing was ever counted. mu is held.
+func (b *book) pristine() bool {
+	for _, a := range b.accounts {
+		if a.Counted != 0 || a.Next != 0 {
+			return false
+		}
+	}
+	return len(b.st.Records(pastRecords)) == 0
+}
+
+// settle makes durable what must be.
+func (b *book) settle() error {
+	b.mu.Lock()
+	wanted, done := b.wanted, b.durable >= b.wanted
+	b.mu.Unlock()
+	if done {
+		return nil
+	}
 	if err := b.st.Sync(); err != nil {
 		return fmt.Errorf("sync the ledger: %w", err)
 	}
+	b.mu.Lock()
+	b.durable = max(b.durable, wanted)
+	b.mu.Unlock()
 	return nil
 }
 

@@ -98,11 +98,11 @@ func (a *account) projectNamed(b *book, name string) *projectFigures {
 	if name == "" {
 		return a.project(b, 0)
 	}
-	if len(a.projects) >= maxProjects {
-		return a.project(b, otherProjects)
-	}
 	num := uint16(1)
 	for ; a.projects[num] != nil; num++ {
+	}
+	if num >= maxProjects || name == otherProjectsName {
+		return a.project(b, otherProjects)
 	}
 	return a.addProject(b, num, strings.Clone(name))
 }
@@ -161,46 +161,63 @@ func (a *account) turn(b *book, month Month) {
 	if a.Month >= maxPast {
 		b.batch.Records[a.pastRecord(a.Month-maxPast)] = nil
 	}
-	follows := month == a.Month+1
+	b.month = max(b.month, month)
+	b.turned(b.month)
 	all := []*figures{&a.figures}
 	for _, p := range a.projects {
 		all = append(all, &p.figures)
 	}
 	for _, f := range all {
-		f.Counted, f.Dropped = 0, 0
-		if follows {
-			f.Counted = f.Next
-		}
+		// What was delivered in a later month is of this one: if this clock was
+		// behind for more than a month, that is as well as can be known.
+		f.Counted, f.Dropped = f.Next, 0
 		f.Next, f.Month = 0, month
 		b.touched[f] = struct{}{}
 	}
 }
 
+// turnBack corrects the first month, in which nothing was counted.
+func (a *account) turnBack(b *book, month Month) {
+	a.Month = month
+	b.touched[&a.figures] = struct{}{}
+	for _, p := range a.projects {
+		p.Month = month
+		b.touched[&p.figures] = struct{}{}
+	}
+}
+
 func (a *account) pastRecord(m Month) string { return fmt.Sprintf("%s%d/%d", pastRecords, a.num, m) }
 
-// day finds the figures of a day, the latest one if the clock was set back.
+// day finds the figures of a day. One that is older than all that are kept
+// counts as the first of them.
 func (a *account) day(b *book, d Day) *dayFigures {
-	if n := len(a.dayList); n > 0 {
-		d = max(d, a.dayList[n-1].Day)
+	if len(a.dayList) >= maxDays {
+		d = max(d, a.dayList[0].Day)
 	}
-	f := a.dayAt(b, d)
+	f := a.dayAt(d)
 	b.days[f] = struct{}{}
+	a.trimDays(b)
 	return f
 }
 
-// dayAt finds the figures of a day, which may be in the past.
-func (a *account) dayAt(b *book, d Day) *dayFigures {
+// dayAt finds the figures of a day, which may be in the past: a clock that was
+// ahead must not gather all days to come in one.
+func (a *account) dayAt(d Day) *dayFigures {
 	i, found := slices.BinarySearchFunc(a.dayList, d, func(f *dayFigures, d Day) int { return cmp.Compare(f.Day, d) })
 	if found {
 		return a.dayList[i]
 	}
 	f := &dayFigures{DayTotals: DayTotals{Day: d}, record: fmt.Sprintf("%s%d/%d", dayRecords, a.num, d)}
 	a.dayList = slices.Insert(a.dayList, i, f)
+	return f
+}
+
+// trimDays forgets the oldest days.
+func (a *account) trimDays(b *book) {
 	for len(a.dayList) > maxDays {
 		first := a.dayList[0]
 		b.batch.Records[first.record] = nil
 		delete(b.days, first)
 		a.dayList = slices.Delete(a.dayList, 0, 1)
 	}
-	return f
 }

@@ -35,12 +35,14 @@ type ForecastInput struct {
 	Used  int64 // counted, reserved, and what others sent
 	Limit int64 // negative: none
 	Days  []DayTotals
+	// Since is when watching began, zero if that is long ago or not known.
+	Since time.Time
 }
 
 // Predict forecasts the month. Days without an entry after the first had no
 // traces. It is pure.
 func Predict(in *ForecastInput) Forecast {
-	perDay, ok := pace(in.Now, in.Days)
+	perDay, ok := pace(in.Now, in.Since, in.Days)
 	if !ok {
 		return Forecast{}
 	}
@@ -60,9 +62,9 @@ func Predict(in *ForecastInput) Forecast {
 	return f
 }
 
-// pace is the weighted mean of new traces a day. The first day counts from its
-// middle, for when in it the first trace came is not known; today up to now.
-func pace(now time.Time, days []DayTotals) (perDay float64, ok bool) {
+// pace is the weighted mean of new traces a day. The first day counts from when
+// watching began, or from its middle if that is not known; today up to now.
+func pace(now, since time.Time, days []DayTotals) (perDay float64, ok bool) {
 	if len(days) == 0 {
 		return 0, false
 	}
@@ -83,7 +85,11 @@ func pace(now time.Time, days []DayTotals) (perDay float64, ok bool) {
 		if d == today {
 			length = now.Sub(d.Begin())
 		}
-		if d == first {
+		switch {
+		case d != first:
+		case !since.IsZero():
+			length -= max(since.Sub(d.Begin()), 0)
+		default:
 			length -= min(length/2, 12*time.Hour)
 		}
 		if length <= 0 {

@@ -3,7 +3,6 @@ package quota
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"hash/fnv"
 	"maps"
 	"slices"
@@ -20,16 +19,15 @@ type Guard struct {
 	// what another uses; taken before mu.
 	claims sync.Mutex
 
-	mu     sync.Mutex // guards what follows; never held across a sync of the ledger
+	mu     sync.Mutex // guards what follows; held across a sync of the ledger only for notes
 	cfg    Config
 	clock  clock
 	scopes map[string]*scope
+	kept   time.Time // when Advance last looked for notes to keep
 	// shared is set while an account's tenant is not known: accounts of one
 	// upstream may then turn out to be the same.
 	shared bool
 }
-
-const monthNote = "month"
 
 // Open returns a guard before a ledger, which it then owns.
 func Open(ledger Ledger, cfg Config) (*Guard, error) {
@@ -40,7 +38,9 @@ func Open(ledger Ledger, cfg Config) (*Guard, error) {
 	if b := ledger.Note(monthNote); len(b) == 2 {
 		g.clock.month = Month(binary.BigEndian.Uint16(b))
 	} else {
-		// A new ledger: the first month needs nobody's consent.
+		// A new ledger: the first month needs nobody's consent, and the first
+		// Date corrects it.
+		g.clock.first = true
 		if err := g.turn(MonthOf(cfg.Now())); err != nil {
 			return nil, err
 		}
@@ -67,6 +67,7 @@ func (g *Guard) SetRules(r Rules) error {
 	}
 	var errs []error
 	for account, s := range g.scopes {
+		s.Day = paceDay{} // spread anew
 		errs = append(errs, g.order(account, s, Order{Most: -1, Reason: ReasonLimit}))
 	}
 	return errors.Join(errs...)
@@ -125,6 +126,10 @@ func (g *Guard) Unite(from string, into Account) error {
 		s.Window.Events += old.Window.Events
 		s.Window.Bytes += old.Window.Bytes
 		s.Others = max(s.Others, old.Others)
+		s.Told = max(s.Told, old.Told)
+		if s.Since.IsZero() || !old.Since.IsZero() && old.Since.Before(s.Since) {
+			s.Since = old.Since
+		}
 		if s.Refused == nil {
 			s.Refused = old.Refused
 		}
@@ -162,8 +167,9 @@ func (g *Guard) Admit(account string, traces []Trace) (*Admission, error) {
 	}
 	c.Traces = traces
 	if c.sampled {
-		for i := range traces {
-			traces[i].Refuse = traces[i].Refuse || !sampled(traces[i].ID, c.rate)
+		c.Traces = slices.Clone(traces)
+		for i := range c.Traces {
+			c.Traces[i].Refuse = c.Traces[i].Refuse || !sampled(c.Traces[i].ID, c.rate)
 		}
 	}
 	verdicts, err := g.decide(c)
@@ -184,11 +190,7 @@ func (g *Guard) Admit(account string, traces []Trace) (*Admission, error) {
 		default:
 		}
 	}
-	if len(a.fresh) > 0 || over > 0 {
-		a.Warning = g.warn(account, over > 0)
-	} else {
-		a.Warning = g.pendingWarning(account)
-	}
+	a.Warning = g.warning(account, len(a.fresh) > 0 || over > 0, over > 0)
 	return a, nil
 }
 
@@ -298,26 +300,30 @@ func (g *Guard) limit(s *scope) int64 {
 // Negative is no limit. g.mu is held.
 func (g *Guard) room(account string, s *scope, sending, confirmed bool) int64 {
 	own := g.ledger.Totals(account)
-	if s.Refused != nil && s.Refused.Kind.Monthly() {
-		return max(own.Counted+own.Next+s.Refused.Trial, 0)
-	}
 	limit := g.limit(s)
-	if limit < 0 {
-		return -1
-	}
-	if !confirmed {
+	if !confirmed && limit >= 0 {
 		// The new month's limit, on top of what the old one has counted: nothing
 		// is sent before it is clear which month it is.
 		return limit + own.Counted + own.Next
 	}
-	limit -= s.Others
-	if g.shared {
-		limit -= g.sharedUse(account, s)
+	if limit >= 0 {
+		limit -= s.Others
+		if g.shared {
+			limit -= g.sharedUse(account, s)
+		}
+		if g.cfg.Policy == PolicyPace && !sending {
+			limit = min(limit, g.pace(account, s, limit))
+		}
+		limit = max(limit, 0)
 	}
-	if g.cfg.Policy == PolicyPace && !sending {
-		limit = min(limit, g.pace(account, s, limit))
+	if s.Refused == nil || !s.Refused.Kind.Monthly() || !confirmed {
+		return limit
 	}
-	return max(limit, 0)
+	most := own.Counted + own.Next + s.Refused.Trial
+	if limit >= 0 {
+		most = min(most, limit) // a trial is within the user's limit, too
+	}
+	return most
 }
 
 // sharedUse is what other accounts use that may turn out to be this one: all
@@ -348,7 +354,7 @@ func (g *Guard) pace(account string, s *scope, limit int64) int64 {
 	if s.Day.Day != today && (today > s.Day.Day || s.Day.Day > today+1) {
 		left := int64(DayOf(g.clock.month.End())) - int64(today)
 		used := g.ledger.Totals(account).Used()
-		s.Day = paceDay{Day: today, Most: used + ceilDiv(max(limit-used, 0), max(left, 1))}
+		s.Day = paceDay{Day: today, Most: used + ceilDiv(max(limit-used, 0), max(left, 1)), Ordered: s.Day.Ordered}
 		s.dirty = true
 	}
 	return s.Day.Most
@@ -374,9 +380,12 @@ func (g *Guard) Delivered(account string, ids []TraceID) error {
 	if len(ids) == 0 {
 		return nil
 	}
+	if err := g.agree(); err != nil {
+		return err
+	}
 	g.mu.Lock()
 	now := g.cfg.Now()
-	month := g.clock.arrival(now)
+	month := g.clock.arrival()
 	refused := g.scope(account).Refused != nil
 	counted := g.ledger.Totals(account).Counted
 	g.mu.Unlock()
@@ -386,7 +395,9 @@ func (g *Guard) Delivered(account string, ids []TraceID) error {
 	if refused && g.ledger.Totals(account).Counted > counted {
 		g.tookNew(account)
 	}
-	g.warn(account, false)
+	g.mu.Lock()
+	g.tell(account, false) // the next reply has it
+	g.mu.Unlock()
 	return nil
 }
 
@@ -439,59 +450,6 @@ func (g *Guard) saveAll() error {
 		if s := g.scopes[account]; s.dirty {
 			errs = append(errs, g.save(account, s))
 		}
-	}
-	return errors.Join(errs...)
-}
-
-// Observe notes an answer of the upstream: its Date, zero if it had none, and
-// when it came. It confirms the month.
-func (g *Guard) Observe(date time.Time) error {
-	g.mu.Lock()
-	g.clock.observe(date, g.cfg.Now())
-	g.mu.Unlock()
-	return g.Advance()
-}
-
-// NeedsDate reports whether a month can only turn once an answer has come.
-func (g *Guard) NeedsDate() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	_, confirmed := g.clock.due(g.cfg.Now())
-	return !confirmed
-}
-
-// Advance turns the month if that is due, orders what follows from it, and
-// keeps counters that have changed for a while. Cheap when nothing is due.
-func (g *Guard) Advance() error {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	now := g.cfg.Now()
-	if month, _ := g.clock.due(now); month > g.clock.month {
-		if err := g.turn(month); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// turn begins a month. g.mu is held.
-func (g *Guard) turn(month Month) error {
-	if err := g.ledger.Turn(month); err != nil {
-		return fmt.Errorf("begin the month %s: %w", month, err)
-	}
-	first := g.clock.month == 0
-	g.clock.month = month
-	errs := []error{g.ledger.SetNote(monthNote, binary.BigEndian.AppendUint16(nil, uint16(month)))}
-	if first {
-		return errors.Join(errs...)
-	}
-	for account, s := range g.scopes {
-		g.turnScope(s)
-		if g.ledger.Totals(account).Held == 0 {
-			continue
-		}
-		after := g.cfg.Now().Add(time.Duration(g.cfg.Random() * float64(g.cfg.TurnJitter)))
-		errs = append(errs, g.order(account, s, Order{Most: g.turnRelease(s), Reason: ReasonMonth, After: after}))
 	}
 	return errors.Join(errs...)
 }

@@ -26,8 +26,8 @@ const (
 	// share of the limit. What comes of it meanwhile joins the hold, so that
 	// nothing overtakes what is still there.
 	Releasing State = 5
-	// Follower: only updates, attachments or feedback of it have been seen: its
-	// beginning was sent by other means. Such are passed on and not counted.
+	// Follower: only attachments or feedback of it have been seen: its runs were
+	// sent by other means. Such are passed on and not counted.
 	Follower State = 6
 )
 
@@ -60,8 +60,8 @@ func (s State) takesShare() bool { return s == Reserved || s == Releasing }
 // Trace is what is asked about one trace.
 type Trace struct {
 	ID TraceID
-	// Project is the project it belongs to, empty for the default one. Only the
-	// first to name one counts.
+	// Project is the project it belongs to, empty for the default one. What is
+	// said of a trace when it is new stands; what comes later is not looked at.
 	Project string
 	// Failed: something of it shows an error.
 	Failed bool
@@ -92,7 +92,8 @@ type Claim struct {
 	// that was counted in an earlier month is held instead of dropped.
 	Over State
 	// Revoke takes back reservations beyond Limits.Traces, of traces of which
-	// nothing can have arrived upstream yet: they are Held. Set before sending.
+	// nothing can have arrived upstream yet: they are Held. Set before sending;
+	// a Follower stays one then.
 	Revoke bool
 }
 
@@ -152,7 +153,7 @@ type DayTotals struct {
 
 // Ledger is the exact and durable record of what became of every trace, by
 // account. Accounts are named by the caller and begin to exist with the first
-// claim. All methods may be called from any number of goroutines, and each is
+// claim, count or restored trace, in the ledger's month. All methods may be called from any number of goroutines, and each is
 // atomic: of N claims at once that find room for one more trace, one gets it.
 //
 // Unless a method says that it is durable when it returns, what it changed
@@ -163,12 +164,15 @@ type Ledger interface {
 	Claim(c *Claim) ([]Verdict, error)
 	// Count notes that something of the traces was delivered in a month.
 	// Durable. A month later than the ledger's is one that has turned upstream
-	// and not here yet: the traces then count in both.
+	// and not here yet, and is taken for the next one: the traces then count as
+	// Totals.Next, and those that were counted in this month stay so. Followers
+	// are not counted.
 	Count(account string, month Month, at time.Time, ids []TraceID) error
 	// Attempted notes that something of the traces may have arrived upstream
 	// although nobody said so: their reservations cannot be taken back.
 	Attempted(account string, ids []TraceID) error
-	// Refund forgets reservations of which nothing can have arrived.
+	// Refund forgets reservations of which nothing can have arrived. Those of
+	// traces that were counted in an earlier month are Counted again.
 	Refund(account string, ids []TraceID) error
 	// Restore notes traces of which data was found in the given state (Reserved
 	// or Held), where nothing is known of them.
@@ -179,7 +183,8 @@ type Ledger interface {
 	// States tells the states of traces. One that was counted in an earlier
 	// month than the account's is Counted all the same.
 	States(account string, ids []TraceID) ([]State, error)
-	// Turn begins a month for every account. It never goes back.
+	// Turn begins a month for every account. It goes back only while nothing was
+	// ever counted: the first month may have been a wrong clock's.
 	Turn(month Month) error
 	// Unite makes account from part of account into: a trace that both know is
 	// one. From is then empty.

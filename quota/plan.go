@@ -39,7 +39,7 @@ var plans = map[Plan]PlanLimits{
 	PlanDeveloper:     {TracesPerMonth: 5_000, EventsPerHour: 50_000, BytesPerHour: 500_000_000, Included: 5_000, Hard: true},
 	PlanDeveloperCard: {TracesPerMonth: 5_000, EventsPerHour: 250_000, BytesPerHour: 2_500_000_000, Included: 5_000},
 	PlanPlus:          {TracesPerMonth: 10_000, EventsPerHour: 500_000, BytesPerHour: 5_000_000_000, Included: 10_000},
-	PlanCustom:        {},
+	PlanCustom:        {Included: 5_000}, // as the smallest plan
 }
 
 // Plans lists the plans' names.

@@ -76,6 +76,7 @@ func (b *book) read() error {
 		}
 		b.accounts[a.name], byNum[a.num] = a, a
 		b.next = max(b.next, a.num+1)
+		b.month = max(b.month, a.Month)
 	}
 	for name, v := range b.st.Records(projectRecords) {
 		num, err := recordNumbers(name, 2)
@@ -208,18 +209,21 @@ func (b *book) SetNote(name string, value []byte) error {
 	if len(value) > maxNoteBytes {
 		return fmt.Errorf("note %.40q of %d bytes: at most %d are kept", name, len(value), maxNoteBytes)
 	}
-	b.mu.Lock()
-	if b.closed {
-		b.mu.Unlock()
-		return errClosed
-	}
-	b.batch.Records[noteRecords+name] = value
-	err := b.write()
-	b.mu.Unlock()
-	if err != nil {
+	if err := b.note(name, value); err != nil {
 		return err
 	}
-	return b.sync()
+	return b.settle()
+}
+
+func (b *book) note(name string, value []byte) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.ready(); err != nil {
+		return err
+	}
+	b.batch.Records[noteRecords+name] = value
+	b.wanted++
+	return b.write()
 }
 
 const maxNoteBytes = 64 << 10

@@ -2,7 +2,7 @@ package quota
 
 import "time"
 
-// LangSmith's own account of an account, by its usage reads (LangSmith API
+// UsageLimits is what LangSmith itself says of an account (LangSmith API
 // reference: workspaces/current/usage_limits).
 type UsageLimits struct {
 	Rejecting bool
@@ -34,22 +34,50 @@ func kindOf(usageLimitType string) Kind {
 func (g *Guard) Refused(account string, k Kind) (until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.refused(account, k)
+	return g.refused(account, k, true)
 }
 
-func (g *Guard) refused(account string, k Kind) time.Time {
+// LangSmith refuses a request whose new traces do not all fit, and need not say
+// then that it refuses: one trace alone would still fit. What it says is
+// therefore not believed at once, and ever later, if data was refused soon after
+// it was believed the last time.
+const (
+	relapseWithin = 2 * time.Hour
+	believeFirst  = 10 * time.Second
+	believeCap    = time.Hour
+)
+
+// disbelief is for how long after the last refusal it is not believed that it
+// has ended.
+func (r *Refusal) disbelief() time.Duration {
+	if r.Relapses == 0 {
+		return 0
+	}
+	return min(believeFirst<<min(r.Relapses-1, 9), believeCap)
+}
+
+// refused notes a refusal: of data, or one that was only spoken of. g.mu is held.
+func (g *Guard) refused(account string, k Kind, data bool) time.Time {
 	s := g.scope(account)
 	own, up := g.cfg.Now(), g.upstreamTime()
 	local := own.Sub(up) // between the clocks
 	switch {
 	case k.Monthly():
-		since := own
-		if s.Refused != nil {
-			since = s.Refused.Since
-		} else {
+		r := Refusal{Since: own}
+		switch {
+		case s.Refused != nil:
+			r = *s.Refused
+		case s.Cleared != nil && data && own.Sub(s.Cleared.Last) < relapseWithin:
+			r.Relapses = s.Cleared.Relapses + 1
+		}
+		if s.Refused == nil {
 			g.say(account, Event{Kind: EventRefused, Refused: k})
 		}
-		s.Refused = &Refusal{Kind: k, Since: since, Until: g.clock.month.End().Add(local)}
+		r.Kind, r.Until, r.Trial = k, max(g.clock.month, MonthOf(up)).End().Add(local), 0
+		if data {
+			r.Last = own
+		}
+		s.Refused = &r
 		_ = g.save(account, s) // without it, LangSmith says so again after a restart
 		return s.Refused.Until
 	case k == KindMinute:
@@ -77,16 +105,23 @@ func (g *Guard) Reported(account string, u UsageLimits) (kind Kind, until time.T
 	defer g.mu.Unlock()
 	s := g.scope(account)
 	k := kindOf(u.Type)
+	before := g.limit(s)
 	if k.Monthly() || u.Limit == nil {
 		if !sameLimit(s.Smith, u.Limit) {
 			s.Smith, s.dirty = u.Limit, true
 		}
 	}
 	if u.Rejecting {
-		return k, g.refused(account, k), nil
+		return k, g.refused(account, k, false), nil
 	}
 	if s.Refused == nil {
+		if higher(before, g.limit(s)) {
+			return "", time.Time{}, g.order(account, s, Order{Most: -1, Reason: ReasonLimit})
+		}
 		return "", time.Time{}, nil
+	}
+	if since := g.cfg.Now().Sub(s.Refused.Last); since >= 0 && since < s.Refused.disbelief() {
+		return s.Refused.Kind, s.Refused.Until, nil
 	}
 	return "", time.Time{}, g.cleared(account, s)
 }
@@ -97,7 +132,7 @@ func sameLimit(a, b *int64) bool {
 
 // cleared ends a refusal. g.mu is held.
 func (g *Guard) cleared(account string, s *scope) error {
-	s.Refused = nil
+	s.Refused, s.Cleared = nil, s.Refused
 	g.say(account, Event{Kind: EventCleared})
 	if err := g.order(account, s, Order{Most: -1, Reason: ReasonCleared}); err != nil {
 		return err
@@ -140,6 +175,7 @@ func (g *Guard) Taken(account string, month Month, traces int64) error {
 	t := g.ledger.Totals(account)
 	if others := traces - t.Counted - t.Next; others > s.Others {
 		s.Others = others
+		g.tell(account, false)
 		return g.save(account, s)
 	}
 	return nil

@@ -98,10 +98,14 @@ func (g *Guard) dailyOrder(account string, s *scope) {
 	if limit < 0 {
 		return
 	}
-	before := s.Day
 	most := g.pace(account, s, limit-s.Others)
-	if before.Day == s.Day.Day || before.Day == 0 {
+	before := s.Day.Ordered
+	if before == s.Day.Day {
 		return
+	}
+	s.Day.Ordered, s.dirty = s.Day.Day, true
+	if before == 0 {
+		return // pacing began today
 	}
 	share := max(most-g.ledger.Totals(account).Used(), 0)
 	_ = g.order(account, s, Order{Most: int64(g.cfg.HoldReleaseShare * float64(share)), Reason: ReasonDay}) // tried again tomorrow
@@ -186,14 +190,17 @@ func (g *Guard) SetLimit(account string, traces *int64) error {
 	before := g.limit(s)
 	s.Override = traces
 	after := g.limit(s)
-	if before >= 0 && (after < 0 || after > before) {
-		s.Told = 0
+	if higher(before, after) {
+		s.Told, s.Day = 0, paceDay{}
 		if err := g.order(account, s, Order{Most: -1, Reason: ReasonLimit}); err != nil {
 			return err
 		}
 	}
 	return g.save(account, s)
 }
+
+// higher reports whether a limit is higher than before; negative is none.
+func higher(before, after int64) bool { return before >= 0 && (after < 0 || after > before) }
 
 // SetUsed corrects the count of the month: so many traces of the account have
 // been taken, by weir and by others.
@@ -204,6 +211,7 @@ func (g *Guard) SetUsed(account string, traces int64) error {
 	t := g.ledger.Totals(account)
 	before := s.Others
 	s.Others = traces - t.Counted - t.Next
+	g.tell(account, false)
 	if s.Others < before {
 		if err := g.order(account, s, Order{Most: -1, Reason: ReasonLimit}); err != nil {
 			return err

@@ -29,15 +29,24 @@ type Event struct {
 // warnEvery bounds how often callers are told that the limit is reached.
 const warnEvery = time.Minute
 
-// warn tells thresholds that have been passed, and returns what to say to the
-// caller whose export it was. over: some of it is held or dropped.
-func (g *Guard) warn(account string, over bool) string {
+// warning is what to say to the caller of an export. changed: some of its
+// traces are new; over: some of those are held or dropped.
+func (g *Guard) warning(account string, changed, over bool) string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if changed {
+		g.tell(account, over)
+	}
+	return g.scope(account).takeReply()
+}
+
+// tell says what thresholds have been passed: in the log, and in the next
+// reply. over: traces were held or dropped just now. g.mu is held.
+func (g *Guard) tell(account string, over bool) {
 	s := g.scope(account)
 	limit := g.limit(s)
 	if limit < 0 {
-		return ""
+		return
 	}
 	used := g.ledger.Totals(account).Used() + s.Others
 	reached := 0
@@ -59,14 +68,6 @@ func (g *Guard) warn(account string, over bool) string {
 	if s.reply != "" && over {
 		s.warned = now
 	}
-	return s.takeReply()
-}
-
-// pendingWarning is what is still to be said to a caller.
-func (g *Guard) pendingWarning(account string) string {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.scope(account).takeReply()
 }
 
 func (s *scope) takeReply() string {
@@ -118,16 +119,17 @@ func (g *Guard) say(account string, e Event) {
 		slog.String("account", account), slog.Int64("used", t.Used()+s.Others), slog.Int64("limit", g.limit(s)),
 		slog.String("month", g.clock.month.String()), slog.String("policy", string(g.cfg.Policy)),
 	}
+	attrs = append(attrs, slog.String("at_the_limit", g.fate()))
 	switch e.Kind {
 	case EventThreshold:
-		text := fmt.Sprintf("%d %% of the month's traces are used", e.Percent)
 		if e.Percent >= 100 {
-			text = "the month's traces are used up; " + g.fate()
+			g.cfg.Logger.Warn("the month's traces are used up", attrs...)
+			return
 		}
-		g.cfg.Logger.Warn(text, attrs...)
+		g.cfg.Logger.Warn("much of the month's traces is used", append(attrs, slog.Int("percent", e.Percent))...)
 	case EventRefused:
-		g.cfg.Logger.Warn("LangSmith refuses new traces; "+g.fate(), append(attrs, slog.String("reason", string(e.Refused)))...)
+		g.cfg.Logger.Warn("the upstream refuses new traces for a limit of the month", append(attrs, slog.String("reason", string(e.Refused)))...)
 	case EventCleared:
-		g.cfg.Logger.Info("LangSmith takes new traces again", attrs...)
+		g.cfg.Logger.Info("the upstream takes new traces again", attrs...)
 	}
 }

@@ -12,7 +12,9 @@ type scope struct {
 	Upstream    string `json:"upstream,omitempty"`    // of the account
 	Provisional bool   `json:"provisional,omitempty"` // its tenant is not known
 
-	Month Month `json:"month"` // what the fields of the month are about
+	// Since is when the account was first seen.
+	Since time.Time `json:"since,omitzero"`
+	Month Month     `json:"month"` // what the fields of the month are about
 
 	// Override is a limit set by hand in place of the configured one.
 	Override *int64 `json:"override,omitempty"`
@@ -21,6 +23,8 @@ type scope struct {
 	Others int64 `json:"others,omitempty"`
 	// Refused is set while LangSmith refuses new traces.
 	Refused *Refusal `json:"refused,omitempty"`
+	// Cleared is the refusal that ended last; nil: none this month.
+	Cleared *Refusal `json:"cleared,omitempty"`
 	// Smith is the monthly limit that LangSmith itself named; nil: none.
 	Smith *int64 `json:"smith,omitempty"`
 	// Told is the highest threshold that was said this month, in percent.
@@ -47,6 +51,10 @@ type Refusal struct {
 	// Trial: how many traces beyond those counted may be sent to see whether it
 	// is over, where LangSmith cannot be asked.
 	Trial int64 `json:"trial,omitempty"`
+	// Last is when data was last refused, and Relapses how often that was soon
+	// after LangSmith had said that it takes data.
+	Last     time.Time `json:"last"`
+	Relapses int       `json:"relapses,omitempty"`
 }
 
 // Kind says which limit LangSmith says was reached.
@@ -65,14 +73,12 @@ const (
 // Monthly reports whether the limit is one of the month.
 func (k Kind) Monthly() bool { return k == KindMonth || k == KindUser }
 
-// hourly reports whether the limit is one of the hour. One that was not named
-// is taken for that first.
-func (k Kind) hourly() bool { return k == KindHour || k == KindBytes || k == KindOther }
-
 // paceDay is the share of the month that PolicyPace gives to one day.
 type paceDay struct {
 	Day  Day   `json:"day"`
 	Most int64 `json:"most"` // used at most by the end of the day
+	// Ordered is the last day for which a release of held traces was ordered.
+	Ordered Day `json:"ordered,omitempty"`
 }
 
 const scopeNotes = "scope/"
@@ -91,15 +97,27 @@ func (g *Guard) scope(account string) *scope {
 		g.turnScope(s)
 		return s
 	}
-	s := &scope{Month: g.clock.month}
+	s := &scope{Month: g.clock.month, Since: g.cfg.Now()}
 	if b := g.ledger.Note(scopeNotes + account); b != nil {
 		if json.Unmarshal(b, s) != nil {
-			*s = scope{Month: g.clock.month} // of a later version
+			*s = scope{Month: g.clock.month, Since: g.cfg.Now()} // of a later version
 		}
 	}
 	g.scopes[account] = s
+	s.notAfter(g.clock.month)
 	g.turnScope(s)
 	return s
+}
+
+// notAfter corrects a month that this clock had been ahead for.
+func (s *scope) notAfter(month Month) {
+	if s.Month <= month {
+		return
+	}
+	s.Month, s.dirty = month, true
+	for i := range s.Orders {
+		s.Orders[i].Month = min(s.Orders[i].Month, month)
+	}
 }
 
 // turnScope forgets what was of an earlier month.
@@ -108,9 +126,11 @@ func (g *Guard) turnScope(s *scope) {
 		return
 	}
 	s.Month, s.Others, s.Told, s.reply = g.clock.month, 0, 0, ""
+	s.Day = paceDay{Ordered: s.Day.Ordered} // what the old month had left is nothing to the new one
 	if s.Refused != nil && s.Refused.Kind.Monthly() {
 		s.Refused = nil
 	}
+	s.Cleared = nil
 	s.dirty = true
 }
 

@@ -65,7 +65,7 @@ func (g *Guard) status(account string) Status {
 		out.Refused = &r
 	}
 	out.Forecast = Predict(&ForecastInput{
-		Now: now, Month: g.clock.month, Used: out.Used + out.Reserved, Limit: out.Limit, Days: g.ledger.Days(account),
+		Now: now, Month: g.clock.month, Used: out.Used + out.Reserved, Limit: out.Limit, Days: g.ledger.Days(account), Since: s.Since,
 	})
 	sent := out.Used + out.Reserved
 	if out.Forecast.Known {

@@ -15,8 +15,8 @@ const uniteChunk = 4096
 func (b *book) Unite(from, into string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
-		return errClosed
+	if err := b.ready(); err != nil {
+		return err
 	}
 	src := b.accounts[from]
 	if src == nil || from == into {
@@ -66,23 +66,34 @@ func (b *book) uniteOne(src, dst *account, k idmap.Key, e idmap.Entry) {
 	b.batch.Keys = append(b.batch.Keys, k)
 	b.batch.Entries = append(b.batch.Entries, idmap.Entry{})
 	name := ""
-	if p := src.projects[e.Project]; p != nil && p.num != otherProjects {
+	if p := src.projects[e.Project]; p != nil {
 		name = p.name
 	}
 	e.Project = dst.projectNamed(b, name).num
 	have := *b.entry(k.ID)
 	if weight(have, dst.Month) >= weight(e, dst.Month) {
-		e.State, e.Month, e.Project = have.State, have.Month, have.Project
+		e, have = have, e
 	}
-	e.Flags |= have.Flags
+	// have is now what gives way to e.
+	e.Flags |= have.Flags &^ flagCounted
+	if State(have.State) == Counted && (State(e.State).takesShare() || State(e.State) == Held) {
+		e.Flags |= flagCounted
+		e.Month = have.Month
+	}
 	b.set(dst, k.ID, e)
+	if State(e.State) == Counted && State(have.State) == Counted && Month(e.Month) > dst.Month && Month(have.Month) == dst.Month {
+		dst.keepCounted(b, e.Project) // one knew it of this month, the other of the next
+	}
 }
 
 // weight orders what two accounts know of a trace: what binds more is kept.
 func weight(e idmap.Entry, month Month) int {
 	switch State(e.State) {
 	case Counted:
-		if Month(e.Month) >= month {
+		switch {
+		case Month(e.Month) > month:
+			return 8
+		case Month(e.Month) == month:
 			return 7
 		}
 		return 2
@@ -103,13 +114,20 @@ func weight(e idmap.Entry, month Month) int {
 
 // dissolve ends an account that has no entries left.
 func (b *book) dissolve(src, dst *account) error {
+	for _, p := range src.projects {
+		// What has no entries is of traces that were counted in the next month, too.
+		for range p.Counted {
+			dst.keepCounted(b, dst.projectNamed(b, p.name).num)
+		}
+	}
 	for _, d := range src.dayList {
-		to := dst.dayAt(b, d.Day)
+		to := dst.dayAt(d.Day)
 		to.Counted += d.Counted
 		to.Wanted += d.Wanted
 		b.days[to] = struct{}{}
 		b.batch.Records[d.record] = nil
 	}
+	dst.trimDays(b)
 	for m := src.Month; m > 0 && m+maxPast >= src.Month; m-- {
 		name := src.pastRecord(m)
 		v := b.st.Record(name)
@@ -137,16 +155,13 @@ func (b *book) dissolve(src, dst *account) error {
 // Each implements Ledger.
 func (b *book) Each(account string, s State, fn func(TraceID) bool) error {
 	b.mu.Lock()
+	err := b.ready()
 	a := b.accounts[account]
-	closed := b.closed
 	b.mu.Unlock()
-	if closed {
-		return errClosed
+	if err != nil || a == nil {
+		return err
 	}
-	if a == nil {
-		return nil
-	}
-	err := b.st.Scan(a.num, func(k idmap.Key, e idmap.Entry) bool {
+	err = b.st.Scan(a.num, func(k idmap.Key, e idmap.Entry) bool {
 		return State(e.State) != s || fn(k.ID)
 	})
 	if err != nil {

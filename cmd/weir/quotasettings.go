@@ -153,6 +153,10 @@ func (v limitValue) String() string {
 		return planLimit
 	case *v.to == 0:
 		return noLimit
+	case v.size && *v.to%1e9 == 0:
+		return strconv.FormatInt(*v.to/1e9, 10) + "GB"
+	case v.size && *v.to%1e6 == 0:
+		return strconv.FormatInt(*v.to/1e6, 10) + "MB"
 	case v.size:
 		return formatBytes(*v.to)
 	default:

@@ -202,8 +202,13 @@ func writeProjects(con *console, s *weirv1.QuotaScope) {
 	}
 	fmt.Fprintln(con.Out)
 	writeTable(con.Out, []column{
-		{title: "PROJECT"}, {title: "USED", right: true}, {title: "SHARE", right: true}, {title: "ON THEIR WAY", right: true},
-		{title: "HELD", right: true}, {title: "DROPPED", right: true}, {title: "BUDGET", right: true},
+		{title: "PROJECT"},
+		{title: "USED", right: true},
+		{title: "SHARE", right: true},
+		{title: "ON THEIR WAY", right: true},
+		{title: "HELD", right: true},
+		{title: "DROPPED", right: true},
+		{title: "BUDGET", right: true},
 	}, rows, con.OutColor)
 	if more > 0 {
 		fmt.Fprintf(con.Out, "and %s more; weir quota --json has all\n", humanCount(int64(more)))
@@ -222,8 +227,11 @@ func projectRow(p *weirv1.QuotaProject) []cell {
 		return cell{text: humanCount(int64(n)), style: s}
 	}
 	row := []cell{
-		{text: name}, {text: humanCount(int64(p.GetTracesUsed()))}, {text: fmt.Sprintf("%.0f %%", p.GetShare()*100)},
-		some(p.GetTracesReserved(), plain), some(p.GetTracesHeld(), yellow), some(p.GetTracesDropped(), red), {},
+		{text: name},
+		{text: humanCount(int64(p.GetTracesUsed()))},
+		{text: fmt.Sprintf("%.0f %%", p.GetShare()*100)},
+		some(p.GetTracesReserved(), plain), some(p.GetTracesHeld(), yellow), some(p.GetTracesDropped(), red),
+		{},
 	}
 	if p.TracesLimit != nil {
 		used := int64(p.GetTracesUsed()) + int64(p.GetTracesReserved())
@@ -252,8 +260,11 @@ func writeWindows(con *console, s *weirv1.QuotaScope) {
 			ends = inTime(con.now(), w.GetEndsAt())
 		}
 		rows = append(rows, []cell{
-			{text: oneLine(w.GetName(), maxName)}, {text: count(int64(w.GetUsed()))}, {text: count(int64(w.GetLimit()))},
-			{text: fmt.Sprintf("%d %%", percent), style: fillStyle(percent)}, {text: ends},
+			{text: oneLine(w.GetName(), maxName)},
+			{text: count(int64(w.GetUsed()))},
+			{text: count(int64(w.GetLimit()))},
+			{text: fmt.Sprintf("%d %%", percent), style: fillStyle(percent)},
+			{text: ends},
 		})
 	}
 	if len(rows) == 0 {

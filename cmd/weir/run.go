@@ -81,6 +81,9 @@ func (w *weir) reload() {
 	}
 	changed, fixed := w.settings.apply(next)
 	w.forwarder.SetDestination(destination(w.settings))
+	if err := w.forwarder.SetQuotaRules(w.settings.quotaRules()); err != nil {
+		w.log.Error("the quota's settings were not taken", slog.Any("error", err))
+	}
 	if len(fixed) > 0 {
 		w.log.Warn("some changed settings need a restart to take effect", slog.Any("settings", fixed))
 	}
@@ -99,13 +102,13 @@ func (w *weir) shutdown(ctx context.Context) error {
 	w.stopListeners(receiving)
 	interrupted := w.forwarder.Close(ctx)
 	left := w.queue.Stats().Totals
-	err := w.queue.Close()
+	err := errors.Join(w.queue.Close(), w.guard.Close())
 	err = errors.Join(err, w.upstream.Close())
 	adminCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	err = errors.Join(err, w.admin.Close(adminCtx))
 	attrs := []any{
-		slog.Int64("pending_items", left.Pending), slog.Int64("quarantined_items", left.Quarantined),
+		slog.Int64("pending_items", left.Pending), slog.Int64("held_items", left.Held), slog.Int64("quarantined_items", left.Quarantined),
 		slog.Int("interrupted_requests", interrupted), slog.Duration("took", time.Since(began).Round(time.Millisecond)),
 	}
 	if left.Pending > 0 {

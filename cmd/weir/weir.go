@@ -28,6 +28,7 @@ import (
 	"weir/proxy/otlp"
 	"weir/proxy/upstream"
 	"weir/queue"
+	"weir/quota"
 )
 
 // weir is a running weir: every part of it, in the order they start.
@@ -37,6 +38,7 @@ type weir struct {
 	metrics  metricsRegistry
 
 	queue     *queue.Queue
+	guard     *quota.Guard
 	upstream  *upstream.Client
 	acceptor  *proxy.Acceptor
 	forwarder *proxy.Forwarder
@@ -79,7 +81,7 @@ func startWeirWith(ctx context.Context, s *settings, logger *slog.Logger, metric
 	if err := w.openPipeline(); err != nil {
 		return nil, err
 	}
-	undo = append(undo, func() { _ = w.queue.Close() }, func() { _ = w.upstream.Close() })
+	undo = append(undo, func() { _ = w.queue.Close() }, func() { _ = w.guard.Close() }, func() { _ = w.upstream.Close() })
 	listeners, err := w.openListeners(ctx)
 	if err != nil {
 		return nil, err
@@ -124,11 +126,15 @@ func (w *weir) openPipeline() error {
 	if err != nil {
 		return errors.Join(err, w.queue.Close())
 	}
-	w.acceptor = proxy.NewAcceptor(w.queue, vault)
-	w.forwarder = proxy.NewForwarder(w.queue, w.upstream, vault, destination(s), proxy.ForwardConfig{
+	limits, err := w.openQuota(vault)
+	if err != nil {
+		return errors.Join(err, w.upstream.Close(), w.queue.Close())
+	}
+	w.acceptor = proxy.NewAcceptor(w.queue, vault, limits)
+	w.forwarder = proxy.NewForwarder(w.queue, w.upstream, vault, proxy.ForwardConfig{
 		MaxRequestBytes: s.Forward.MaxRequestBytes, Linger: s.Forward.Linger, Concurrency: s.Forward.Concurrency,
-		Coalesce: s.Forward.Coalesce, Dividers: map[proxy.Protocol]proxy.Divider{proxy.ProtocolOTLP: otlp.Divider{}},
-		Logger: w.log,
+		Coalesce: s.Forward.Coalesce, Quota: limits, Asker: w.upstream, AskUsage: s.Quota.AskLangSmith, HoldMaxAge: s.Quota.HoldMaxAge,
+		Logger: w.log, Now: now,
 	})
 	w.metrics.MustRegister(w.forwarder.Collectors()...)
 	w.metrics.MustRegister(w.queue.Collector())

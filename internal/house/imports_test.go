@@ -28,6 +28,17 @@ var arrows = []arrow{
 	},
 	{in: []string{"queue"}, tests: true, not: []string{"weir/quota"}, why: "queue and quota do not know each other"},
 	{in: []string{"quota"}, tests: true, not: []string{"weir/queue"}, why: "queue and quota do not know each other"},
+	{in: []string{"quota/idmap"}, tests: true, not: []string{"weir"}, why: "a map of ids knows nothing of what they are counted for"},
+	{in: []string{"quota/idmap"}, tests: true, not: []string{"github.com/dgraph-io/badger"}, why: "decision 9: sorted files of its own"},
+	{
+		in: []string{"."}, except: []string{"quota/ledgertest"},
+		not: []string{"weir/quota/ledgertest"},
+		why: "a contract's tests are for tests",
+	},
+	{
+		in: []string{"quota/ledgertest"}, not: []string{"weir/quota/idmap"},
+		why: "the contract of a ledger knows no ledger from inside",
+	},
 	{
 		in: []string{"proxy"}, except: []string{"proxy/otlp", "proxy/langsmith", "proxy/native", "proxy/upstream", "proxy/admin"},
 		not: []string{
@@ -111,6 +122,11 @@ func TestArrowsForbidWhatTheyShould(t *testing.T) {
 		{dir: "proxy", imported: "github.com/dgraph-io/badger/v4"},
 		{dir: "proxy", imported: "weir/queue", want: true},
 		{dir: "queue", imported: "weir/quota"},
+		{dir: "quota", imported: "weir/quota/ledgertest"},
+		{dir: "quota", imported: "weir/quota/ledgertest", test: true, want: true},
+		{dir: "quota/ledgertest", imported: "weir/quota", want: true},
+		{dir: "quota/ledgertest", imported: "weir/quota/idmap"},
+		{dir: "quota/ledgertest", imported: "weir/queue"},
 		{dir: "queue", imported: "net/http"},
 		{dir: "queue", imported: "net/http", test: true, want: true},
 		{dir: "proxy", imported: "net/http", want: true},
@@ -124,6 +140,9 @@ func TestArrowsForbidWhatTheyShould(t *testing.T) {
 		{dir: "cmd/weir", imported: "github.com/goccy/go-yaml/ast", want: true},
 		{dir: "internal/listen", imported: "github.com/alecthomas/kong"},
 		{dir: "proxy/admin", imported: "weir/cmd/weir"},
+		{dir: "quota", imported: "weir/quota/idmap", want: true},
+		{dir: "quota/idmap", imported: "weir/quota"},
+		{dir: "quota/idmap", imported: "golang.org/x/sys/unix", want: true},
 	} {
 		if got := forbidden(tc.dir, tc.test, tc.imported) == ""; got != tc.want {
 			t.Errorf("%s may import %s (test: %t): %t, want %t", tc.dir, tc.imported, tc.test, got, tc.want)

@@ -26,8 +26,9 @@ func (k APIKey) GoString() string { return k.String() }
 
 // caller is who sent a request, once that is settled.
 type caller struct {
-	key    APIKey
-	tenant string
+	key     APIKey
+	tenant  string
+	orgRead bool
 }
 
 // authenticate finds the key and workspace of a request, or the refusal.
@@ -35,7 +36,7 @@ type caller struct {
 // What is known of the service: no key is 401 and an unknown one 403, whatever
 // region or spelling is wrong (LangSmith SDK issues 1412 and 2112); a workspace
 // that is not a UUID is 401; the order of the checks is our guess.
-func (s *Server) authenticate(r *http.Request, f family, write bool) (caller, *reply) {
+func (s *Server) authenticate(r *http.Request, e *endpoint) (caller, *reply) {
 	refuse := func(status int, body string) (caller, *reply) {
 		a := literal(status, body)
 		return caller{}, &a
@@ -59,17 +60,17 @@ func (s *Server) authenticate(r *http.Request, f family, write bool) (caller, *r
 	if !ok || known.Bearer && !bearer {
 		return refuse(http.StatusForbidden, bodyForbidden)
 	}
-	if known.OrgScoped && workspace == "" {
-		if f == familyPython {
+	if known.OrgScoped && workspace == "" && !e.org {
+		if e.family == familyPython {
 			return refuse(http.StatusForbidden, bodyOrgScopedPython)
 		}
 		return refuse(http.StatusForbidden, bodyOrgScopedGo)
 	}
 	tenant, reaches := known.reach(workspace)
-	if !reaches || write && known.ReadOnly {
+	if !reaches || (e.ingest || e.write) && known.ReadOnly {
 		return refuse(http.StatusForbidden, bodyForbidden)
 	}
-	return caller{key: APIKey(key), tenant: tenant}, nil
+	return caller{key: APIKey(key), tenant: tenant, orgRead: known.OrgRead}, nil
 }
 
 // standing is what is known of a key: its description where it has one.

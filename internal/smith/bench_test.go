@@ -81,7 +81,9 @@ func BenchmarkIDs(b *testing.B) {
 		n++
 		heads[0].id = id(n/8+1, n)
 		heads[0].billed = TraceID(heads[0].id.Trace)
-		s.store.record(in, heads)
+		if err := s.store.record(in, heads); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
 

@@ -35,6 +35,12 @@ type Config struct {
 	// Switches choose between behaviours nobody has seen the service decide.
 	Switches Switches
 
+	// Limits are those of every tenant that TenantLimits does not name. The
+	// zero value refuses nothing.
+	Limits Limits
+	// TenantLimits are limits of single tenants, in place of all of Limits.
+	TenantLimits map[string]Limits
+
 	// Chaos fails requests at random from the start; see SetChaos.
 	Chaos Chaos
 	// Seed makes chaos repeatable: the same requests in the same order fare
@@ -63,8 +69,8 @@ type Config struct {
 	// answered 400. 0 means DefaultTraceRuns.
 	MaxTraceRuns int
 
-	// Now is the clock behind arrival times, the Date header and the
-	// start-time window; nil is time.Now.
+	// Now is the clock behind arrival times, the Date header, the start-time
+	// window and the windows of Limits; nil is time.Now. SetClock moves it.
 	Now func() time.Time
 
 	// Control serves the control API below /__smith/. It has no access
@@ -85,6 +91,9 @@ type Key struct {
 	OrgScoped bool `json:"org_scoped,omitempty"`
 	// ReadOnly keys may read, but not send traces.
 	ReadOnly bool `json:"read_only,omitempty"`
+	// OrgRead keys may read the usage of their organization, which takes the
+	// permission organization:read (LangSmith docs: granular usage).
+	OrgRead bool `json:"org_read,omitempty"`
 	// Bearer marks an OAuth token, taken as "Authorization: Bearer" only; an
 	// API key in that header is refused with 401.
 	Bearer bool `json:"bearer,omitempty"`
@@ -109,8 +118,8 @@ const (
 	// KeepSpans keeps payloads (bounded by RetainBytes) and every id.
 	KeepSpans Keep = iota
 	// KeepIDs keeps ids, so that traces and duplicates are still counted, and
-	// no payload. It costs about 60 bytes of memory per distinct span and 500
-	// per run.
+	// no payload. It costs about 60 bytes of memory per distinct span, 500 per
+	// run, and 40 per trace and month.
 	KeepIDs
 	// KeepCounts keeps running totals alone and looks no deeper into a payload
 	// than it must to count its spans. Meant as the far end of a benchmark.
@@ -165,6 +174,14 @@ type Switches struct {
 	FeedbackOrder FeedbackOrder `json:"feedback_order"`
 	// ExtraUpdate is what becomes of a run's extra when an update has one, too.
 	ExtraUpdate ExtraUpdate `json:"extra_update"`
+
+	// QuotaUpdates is what becomes, once the month's traces are used up, of
+	// requests that hold only traces counted already.
+	QuotaUpdates QuotaUpdates `json:"quota_updates"`
+	// QuotaOTLP is the answer to OTLP over a limit.
+	QuotaOTLP QuotaOTLP `json:"quota_otlp"`
+	// UsageLag is how far the usage reads are behind.
+	UsageLag Lag `json:"usage_lag"`
 }
 
 // Treatment is what becomes of a body in a given encoding or format.

@@ -42,9 +42,16 @@ POST   release                        releases what hangs
 GET    switches, POST switches        what nobody could verify about the service:
        otlp_zstd, otlp_json, runs_zstd taken|415|lost; otlp_malformed 400|lost; otlp_window, runs_window off|400|422;
        otlp_project header|attribute; otlp_bare_path true|false; runs_duplicate partial|whole;
-       runs_max N, 0 for no limit; feedback_order free|run_first; extra_update merge|replace
-POST   keys                           {"KEY":{"tenant":"UUID","org_scoped":true} or null to revoke}
-POST   reset                          forgets what has arrived
+       runs_max N, 0 for no limit; feedback_order free|run_first; extra_update merge|replace;
+       quota_updates taken|refused; quota_otlp 429|lost; usage_lag DURATION, such as 90m
+POST   keys                           {"KEY":{"tenant":"UUID","org_scoped":true,"org_read":true} or null to revoke}
+GET    limits, POST limits            {"default":LIMITS,"tenants":{"UUID":LIMITS or null for the default}}; LIMITS:
+       monthly_traces, hourly_events, hourly_bytes, minute_events, user_monthly_traces, user_longlived_traces;
+       0 for no limit, what is not named stays
+GET    usage?tenant=UUID              what tenants have used by month and hour, and what was refused for it
+POST   traffic                        {"tenant":"UUID","traces":N,"events":N,"bytes":N} counted as another sender's
+GET    clock, POST clock              {"offset":"36h"} from the real time, or {"now":"2026-12-01T00:00:00Z"}
+POST   reset                          forgets what has arrived and was counted; limits, clock and the like stay
 FAULT is {"use":"monthly_quota"} or any of name, match, count (-1: forever), stage, latency, hang, reset,
 status, header, retry_after, body, body_bytes, bytes_per_second; the latter override the former.
 `
@@ -66,6 +73,12 @@ var controls = map[string]func(*Server, http.ResponseWriter, *http.Request) erro
 	"GET switches":   (*Server).controlGetSwitches,
 	"POST switches":  (*Server).controlSetSwitches,
 	"POST keys":      (*Server).controlSetKeys,
+	"GET limits":     (*Server).controlGetLimits,
+	"POST limits":    (*Server).controlSetLimits,
+	"GET usage":      (*Server).controlUsage,
+	"POST traffic":   (*Server).controlTraffic,
+	"GET clock":      (*Server).controlGetClock,
+	"POST clock":     (*Server).controlSetClock,
 	"POST reset":     (*Server).controlReset,
 }
 

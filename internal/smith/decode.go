@@ -40,6 +40,7 @@ type Request struct {
 	Payload []byte
 
 	source ProjectSource
+	quota  quotaRules
 }
 
 // Span is a span as it was received. Its messages are shared: read only.

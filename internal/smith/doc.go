@@ -18,7 +18,17 @@
 // service answers first and processes later. Ids that the service may quietly
 // tolerate (a wrong length, all zero) are refused as malformed, because a
 // forwarder that sends them has a bug; so are run fields whose run does not come
-// with them. And nothing is ever billed.
+// with them. And limits are met exactly, where the service's are approximate.
+//
+// Traces, events and bytes are counted by tenant, whatever the key, and once
+// [Limits] are set for a tenant it is refused as a used-up plan is: with 429,
+// the published body and no Retry-After. The month's unique traces are met to
+// the trace under any number of senders. A request that fits in no more hits a
+// limit of an hour or a minute for all that follow until the window turns.
+// Whether tenants are being refused shows where the service shows it, in
+// usage_limits and, late, in the organization's granular usage;
+// [Server.Usage] knows at once. [Server.AddTraffic] stands in for other senders
+// of the plan, and [Server.SetClock] turns the month.
 //
 // A [Server] is an http.Handler for httptest, or serves a listener itself:
 //

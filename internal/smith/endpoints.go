@@ -26,6 +26,10 @@ var endpoints = slices.Concat([]endpoint{
 		pattern: "/workspaces/current/usage_limits", method: http.MethodGet, family: familyPython,
 		handle: (*Server).usageLimits,
 	},
+	{
+		pattern: "/orgs/current/billing/granular-usage", method: http.MethodGet, family: familyPython, org: true,
+		handle: (*Server).granularUsage,
+	},
 	{pattern: "/runs/query", method: http.MethodPost, family: familyPython, handle: (*Server).queryRuns},
 	{pattern: "/runs/{id}", method: http.MethodGet, family: familyPython, handle: (*Server).getRun},
 }, resourceEndpoints("/sessions", &sessionKind), resourceEndpoints("/datasets", &datasetKind),

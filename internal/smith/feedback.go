@@ -128,8 +128,7 @@ func (s *Server) changeFeedback(r *request, from caller, change func(body []byte
 			return unprocessable("%v", err)
 		}
 		if s.cfg.Keep == KeepCounts {
-			s.store.countRuns(x.in, r.route.pattern, [4]int64{OpFeedback: 1})
-			return nil
+			return s.store.countRuns(x.in, r.route.pattern, [4]int64{OpFeedback: 1}, nil)
 		}
 		if after, ok = s.store.changeFeedback(x.in, r.route.pattern, id, o); !ok {
 			return &refusal{http.StatusNotFound, "Feedback not found"}

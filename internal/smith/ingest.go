@@ -24,12 +24,12 @@ func (s *Server) runsMultipart(r *request, from caller) reply {
 		if err != nil {
 			return err
 		}
-		if s.shallow(r.sw) {
+		if s.shallow(r.sw, x.in.Workspace) {
 			counts, err := countParts(x.body, boundary)
-			if err == nil {
-				s.store.countRuns(x.in, r.route.pattern, counts)
+			if err != nil {
+				return err
 			}
-			return err
+			return s.store.countRuns(x.in, r.route.pattern, counts, nil)
 		}
 		parts, err := readParts(x.body, boundary, s.cfg.MaxAttachmentBytes)
 		if err != nil {
@@ -53,9 +53,8 @@ func (s *Server) runsBatch(r *request, from caller) reply {
 		if err := json.Unmarshal(x.body, &batch); err != nil {
 			return unprocessable("invalid batch JSON: %v", err)
 		}
-		if s.shallow(r.sw) {
-			s.store.countRuns(x.in, r.route.pattern, [4]int64{int64(len(batch.Post)), int64(len(batch.Patch))})
-			return nil
+		if s.shallow(r.sw, x.in.Workspace) {
+			return s.store.countRuns(x.in, r.route.pattern, [4]int64{int64(len(batch.Post)), int64(len(batch.Patch))}, nil)
 		}
 		var ops []op
 		for kind, list := range [][]json.RawMessage{batch.Post, batch.Patch} {
@@ -122,11 +121,10 @@ func (s *Server) patchRun(r *request, from caller) reply {
 
 // takeOne takes a run that came alone, and finds its place where it is silent.
 func (s *Server) takeOne(x *ingest, kind OpKind, o Object) error {
-	if s.shallow(x.r.sw) {
+	if s.shallow(x.r.sw, x.in.Workspace) {
 		var counts [4]int64
 		counts[kind] = 1
-		s.store.countRuns(x.in, x.r.route.pattern, counts)
-		return nil
+		return s.store.countRuns(x.in, x.r.route.pattern, counts, nil)
 	}
 	// Both or none: half of a place is none.
 	if isNull(o.Get("trace_id")) || isNull(o.Get("dotted_order")) {
@@ -244,13 +242,7 @@ func partOp(p *runPart, o Object) (op, error) {
 
 // takeOps holds operations to what the switches say and takes them in.
 func (s *Server) takeOps(x *ingest, ops []op) error {
-	runs := 0
-	for i := range ops {
-		if ops[i].kind <= OpPatch {
-			runs++
-		}
-	}
-	if most := x.r.sw.RunsMax; most > 0 && runs > most {
+	if most, runs := x.r.sw.RunsMax, runsAmong(ops); most > 0 && runs > int64(most) {
 		return unprocessable("%d runs in one request, more than %d", runs, most)
 	}
 	if x.r.sw.RunsWindow != WindowOff {
@@ -263,8 +255,7 @@ func (s *Server) takeOps(x *ingest, ops []op) error {
 		for i := range ops {
 			counts[ops[i].kind]++
 		}
-		s.store.countRuns(x.in, x.r.route.pattern, counts)
-		return nil
+		return s.store.countRuns(x.in, x.r.route.pattern, counts, ops)
 	}
 	return s.store.takeRuns(x.in, x.r.route.pattern, ops, runRules{
 		whole: x.r.sw.RunsDuplicate == DuplicateWhole, maxTraceRuns: s.cfg.MaxTraceRuns, extra: x.r.sw.ExtraUpdate,
@@ -272,8 +263,8 @@ func (s *Server) takeOps(x *ingest, ops []op) error {
 }
 
 // shallow reports whether operations are counted without a look into them.
-func (s *Server) shallow(sw Switches) bool {
-	return s.cfg.Keep == KeepCounts && sw.RunsWindow == WindowOff && sw.RunsMax == 0
+func (s *Server) shallow(sw Switches, tenant string) bool {
+	return s.cfg.Keep == KeepCounts && sw.RunsWindow == WindowOff && sw.RunsMax == 0 && !s.store.limited(tenant)
 }
 
 // ingest reads a request, has it taken and words the answer. The 202's body is
@@ -307,6 +298,7 @@ func (s *Server) describe(r *request, from caller) *Request {
 	return &Request{
 		Time: s.cfg.Now(), Key: from.key, Workspace: from.tenant, Method: r.Method, Path: r.URL.Path,
 		UserAgent: r.UserAgent(), ContentType: media, Encoding: encoding,
+		quota: quotaRules{refuseUpdates: r.sw.QuotaUpdates == UpdatesRefused},
 	}
 }
 
@@ -339,7 +331,10 @@ func (s *Server) readRuns(x *ingest, b *buffers) error {
 func runsRefusal(r *request, err error) reply {
 	f := r.route.family
 	var no *refusal
+	var over *limitError
 	switch {
+	case errors.As(err, &over):
+		return over.reply()
 	case errors.As(err, &no):
 		return f.refuse(no.status, no.text)
 	case errors.Is(err, errTooLarge):

@@ -37,12 +37,19 @@ func (s *Server) otlp(r *request, from caller) reply {
 		Key: from.key, Workspace: from.tenant,
 		Project: r.Header.Get("Langsmith-Project"), source: r.sw.OTLPProject,
 		Path: r.URL.Path, UserAgent: r.UserAgent(),
+		quota: quotaRules{refuseUpdates: r.sw.QuotaUpdates == UpdatesRefused, lost: r.sw.QuotaOTLP == QuotaOTLPLost},
 	}
 	err := s.takeOTLP(r, b, in)
 	var gone *readError
+	var over *limitError
 	switch {
 	case err == nil:
 	case errors.Is(err, errVanished):
+		s.store.lost(in)
+	case errors.As(err, &over):
+		if !in.quota.lost {
+			return over.reply()
+		}
 		s.store.lost(in)
 	case errors.Is(err, errTooLarge):
 		return page(http.StatusRequestEntityTooLarge, page413)
@@ -118,7 +125,7 @@ func (s *Server) takeOTLP(r *request, b *buffers, in *Request) error {
 
 // takePayload checks and records a payload in protobuf, which is b's to reuse.
 func (s *Server) takePayload(sw Switches, payload []byte, b *buffers, in *Request) error {
-	deep := s.cfg.Keep != KeepCounts || sw.OTLPWindow != WindowOff
+	deep := s.cfg.Keep != KeepCounts || sw.OTLPWindow != WindowOff || s.store.limited(in.Workspace)
 	n, heads, err := scan(payload, b.heads[:0], deep)
 	b.heads = heads
 	if err != nil {
@@ -141,10 +148,9 @@ func (s *Server) takePayload(sw Switches, payload []byte, b *buffers, in *Reques
 		}
 		in.Payload = bytes.Clone(payload)
 	}
-	if s.cfg.Keep == KeepCounts {
-		heads = nil
+	if err := s.store.record(in, heads); err != nil {
+		return err
 	}
-	s.store.record(in, heads)
 	s.store.publish(in, payload, msg)
 	return nil
 }

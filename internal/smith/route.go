@@ -20,6 +20,7 @@ type endpoint struct {
 	open   bool // needs no key
 	ingest bool // takes traces
 	write  bool // changes something else
+	org    bool // is about the organization: names no workspace
 	bare   bool // exists only under Switches.OTLPBarePath
 	handle func(*Server, *request, caller) reply
 }
@@ -132,14 +133,6 @@ func (s *Server) info(*request, caller) reply {
 			"gzip_body_enabled":                  true,
 			"dataset_examples_multipart_enabled": true, // else the JS SDK uploads none
 		},
-	})
-}
-
-// usageLimits answers GET /workspaces/current/usage_limits: nothing is refused
-// (LangSmith API reference: usage limits info).
-func (s *Server) usageLimits(*request, caller) reply {
-	return jsonReply(map[string]any{
-		"in_reject_set": false, "usage_limit_type": nil, "tenant_limit": nil,
 	})
 }
 

@@ -195,17 +195,26 @@ func (c *runContent) members() Object {
 	return merged
 }
 
-// countRuns takes a request in of which only the numbers of its operations are
-// known, by kind.
-func (st *store) countRuns(in *Request, path string, counts [4]int64) {
+// countRuns takes a request in, unless it exceeds a limit of its tenant. Only
+// the numbers of its operations are kept, by kind; ops may be nil where the
+// tenant has no limit.
+func (st *store) countRuns(in *Request, path string, counts [4]int64, ops []op) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	used, err := st.claimLocked(in, demand{
+		events: counts[OpPost] + counts[OpPatch], bytes: in.RawBytes - attachmentBytes(ops), ops: ops,
+	})
+	if err != nil {
+		return err
+	}
+	used.settle()
 	for kind, n := range counts {
 		st.stats.Runs.count(OpKind(kind), n)
 		in.Operations += int(n)
 	}
 	st.tallyRunsLocked(in, path)
 	st.wakeLocked()
+	return nil
 }
 
 // tallyRunsLocked counts a request with run operations that is taken.
@@ -221,21 +230,30 @@ func (st *store) tallyRunsLocked(in *Request, path string) {
 
 // takeRuns takes a request's operations in, all or none of them, unless rules
 // let some of them be duplicates: then the others are in and the error is
-// errConflict all the same. What became of the runs goes to the subscriptions.
+// errConflict all the same. Over a limit of the tenant it is an *limitError. What became of the runs goes to the subscriptions.
 func (st *store) takeRuns(in *Request, path string, ops []op, rules runRules) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	defer st.wakeLocked()
+	// Which of quota and duplicates the service looks at first is not known.
+	used, err := st.claimLocked(in, demand{events: runsAmong(ops), bytes: in.RawBytes - attachmentBytes(ops), ops: ops})
+	if err != nil {
+		return err
+	}
 	again, duplicates := st.duplicatesLocked(in.Workspace, ops)
 	if duplicates > 0 {
 		st.stats.Runs.Conflicts++
 		if rules.whole {
+			used.undo()
 			return errConflict
 		}
+		used.drop(again)
 	}
 	if err := st.runs.checkTraces(in.Workspace, ops, rules.maxTraceRuns); err != nil {
+		used.undo()
 		return err
 	}
+	used.settle()
 	in.Operations = len(ops)
 	st.tallyRunsLocked(in, path)
 	var touched []*runState // in order, each once

@@ -20,9 +20,10 @@ const headerTimeout = 30 * time.Second
 // number of goroutines. Create it with New and Close it when done: Close is
 // what ends requests that a fault keeps hanging.
 type Server struct {
-	cfg     Config // fixed after New, except for Switches
+	cfg     Config // fixed after New, except for Switches and limits
 	store   *store
 	zstd    func() *zstd.Decoder
+	clock   *movable      // what cfg.Now reads
 	closing chan struct{} // closed by Close
 	serving sync.WaitGroup
 
@@ -40,7 +41,10 @@ type Server struct {
 // goroutine.
 func New(cfg Config) *Server {
 	cfg = cfg.withDefaults()
+	moved := &movable{base: cfg.Now}
+	cfg.Now = moved.now
 	s := &Server{
+		clock:    moved,
 		cfg:      cfg,
 		store:    newStore(cfg),
 		zstd:     newZstd(cfg.MaxRawBytes),
@@ -149,6 +153,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	path := clean(r.URL.Path)
 	if call, ok := strings.CutPrefix(path+"/", controlPrefix); ok && s.cfg.Control {
+		w.Header().Set("Date", s.cfg.Now().UTC().Format(http.TimeFormat))
 		s.serveControl(w, r, strings.TrimSuffix(call, "/"))
 		return
 	}
@@ -192,7 +197,7 @@ func (s *Server) respond(r *request) reply {
 	if e.open {
 		return e.handle(s, r, caller{})
 	}
-	from, refusal := s.authenticate(r.Request, e.family, e.ingest || e.write)
+	from, refusal := s.authenticate(r.Request, &e)
 	if refusal != nil {
 		return *refusal
 	}

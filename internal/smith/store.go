@@ -90,6 +90,7 @@ type store struct {
 	log       []*Request          // retained, oldest first
 	retained  int64               // payload bytes in log
 	runs      runStore
+	quota     quotas
 	resources resourceStore
 	waiters   []*waiter
 	subs      map[*Subscription]struct{}
@@ -104,6 +105,10 @@ type waiter struct {
 
 func newStore(cfg Config) *store {
 	st := &store{keep: cfg.Keep, retainBytes: cfg.RetainBytes, subs: map[*Subscription]struct{}{}}
+	st.quota = quotas{standard: cfg.Limits, own: make(map[string]Limits, len(cfg.TenantLimits))}
+	for tenant, l := range cfg.TenantLimits {
+		st.quota.own[accountKey(tenant)] = l
+	}
 	st.clearLocked()
 	return st
 }
@@ -120,6 +125,7 @@ func (st *store) clearLocked() {
 	st.traces = map[TraceID]struct{}{}
 	st.projects = map[string][]string{}
 	st.runs = newRunStore()
+	st.quota.accounts = map[string]*account{} // limits stay
 	st.resources = resourceStore{}
 }
 
@@ -151,11 +157,16 @@ func (st *store) lost(in *Request) {
 	st.wakeLocked()
 }
 
-// record takes a request in. The heads are those of its spans, or nil where no
-// ids are kept.
-func (st *store) record(in *Request, heads []spanHead) {
+// record takes a request in, unless it exceeds a limit of its tenant. The heads
+// are those of its spans, or nil where nobody looked.
+func (st *store) record(in *Request, heads []spanHead) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	used, err := st.claimLocked(in, demand{events: int64(in.Spans), bytes: in.RawBytes, heads: heads})
+	if err != nil {
+		return err
+	}
+	used.settle()
 	st.seq++
 	in.Seq = st.seq
 	st.stats.Taken.add(in)
@@ -171,6 +182,7 @@ func (st *store) record(in *Request, heads []spanHead) {
 		st.retainLocked(in)
 	}
 	st.wakeLocked()
+	return nil
 }
 
 // recordIDsLocked counts spans and traces by id and by project.

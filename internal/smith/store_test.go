@@ -142,7 +142,9 @@ func TestWaitsEndWhenTheirConditionIsMet(t *testing.T) {
 			}
 			in := &Request{Spans: 1}
 			s.store.arrived(nil)
-			s.store.record(in, []spanHead{{id: id(trace, 1)}})
+			if err := s.store.record(in, []spanHead{{id: id(trace, 1)}}); err != nil {
+				t.Fatal(err)
+			}
 			s.store.answered(200)
 		}
 		for range 3 {
@@ -156,7 +158,9 @@ func TestWaitsEndWhenTheirConditionIsMet(t *testing.T) {
 func TestWaitsSayHowFarTheyGot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := New(Config{})
-		s.store.record(&Request{Spans: 1}, []spanHead{{id: id(1, 1)}})
+		if err := s.store.record(&Request{Spans: 1}, []spanHead{{id: id(1, 1)}}); err != nil {
+			t.Fatal(err)
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		err := s.WaitSpans(ctx, 2)
@@ -229,7 +233,9 @@ func TestGroupsAreBounded(t *testing.T) {
 	const n = maxGroups + 10
 	for i := range n {
 		in := &Request{Spans: 1, Key: APIKey(fmt.Sprintf("key-%d", i)), Workspace: "w", Project: fmt.Sprintf("p-%d", i)}
-		s.store.record(in, []spanHead{{id: id(uint64(i)+1, 1)}})
+		if err := s.store.record(in, []spanHead{{id: id(uint64(i)+1, 1)}}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	st := s.Stats()
 	if len(st.ByKey) != maxGroups+1 || st.ByKey[otherGroup].Spans != 10 {

@@ -24,7 +24,9 @@ type trouble struct {
 	// reload has the operator tell weir to try again at once: the wait that
 	// the upstream named is longer than this test.
 	reload bool
-	args   []string
+	// held: the data may as well be held, for a month's limit.
+	held bool
+	args []string
 }
 
 // standing is trouble that every request with traces meets.
@@ -50,6 +52,8 @@ func troubles() []trouble {
 	huge.reload = true
 	hour := of("429 with an hour", status(429, "3600"), waiting, "rate")
 	hour.reload = true
+	month := of("monthly quota", smith.MonthlyQuota.Fault(), waiting, "quota_month")
+	month.held = true
 	return []trouble{
 		of("503", status(503, ""), waiting, "http_503"),
 		of("502 page", smith.HTML502.Fault(), waiting, "http_502"),
@@ -75,7 +79,7 @@ func troubles() []trouble {
 		of("429 with a negative wait", status(429, "-5"), waiting, "rate"),
 		hour,
 		huge,
-		of("monthly quota", smith.MonthlyQuota.Fault(), waiting, "quota_month"),
+		month,
 		of("403", smith.Forbidden.Fault(), parked, "http_403"),
 		of("401", smith.Unauthorized.Fault(), parked, "http_401"),
 		of("redirect", smith.Fault{Status: http.StatusTemporaryRedirect, Header: http.Header{"Location": {"/elsewhere"}}},
@@ -120,6 +124,9 @@ func (r *rig) says(w *torture.Weir, tr *trouble) {
 	ctx, cancel := context.WithTimeout(r.ctx, 15*time.Second)
 	defer cancel()
 	st, err := w.WaitStatus(ctx, "the status to show the trouble", func(s *weirv1.GetStatusResponse) bool {
+		if tr.held && s.GetTotals().GetHeldItems() > 0 {
+			return true
+		}
 		return slices.ContainsFunc(s.GetLanes(), func(l *weirv1.Lane) bool {
 			return l.GetState() == tr.state && slices.Contains(tr.reason, l.GetReason()) && l.GetNextAttempt() != nil
 		})

@@ -89,7 +89,7 @@ func start(b *testing.B, prefix, name string, args ...string) (pid int, line str
 func run(b *testing.B, bin, encoding string, spans, clients int) {
 	_, upstream := start(b, "", filepath.Join(bin, "smith"), "--discard")
 	grpcAddr, adminAddr := freeAddr(b), freeAddr(b)
-	pid, _ := start(b, "weir", filepath.Join(bin, "weir"), "run", "--grpc-addr", grpcAddr, "--http-addr", "off",
+	pid, _ := start(b, "weir", filepath.Join(bin, "weir"), "run", "--quota-traces", "none", "--grpc-addr", grpcAddr, "--http-addr", "off",
 		"--admin-addr", adminAddr, "--data-dir", b.TempDir(), "--upstream", "http://"+upstream, "--otlp-encoding", encoding, "--log-level", "error")
 	payloads, payloadBytes := makePayloads(spans)
 	conns := dial(b, grpcAddr, min(clients, 8))

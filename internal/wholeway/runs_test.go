@@ -69,7 +69,7 @@ func startRuns(b *testing.B, bin, coalesce string) (w weirProcess, upstream stri
 	b.Helper()
 	_, upstream = start(b, "", filepath.Join(bin, "smith"), "--discard", "--control")
 	w.httpAddr, w.adminAddr = freeAddr(b), freeAddr(b)
-	w.pid, _ = start(b, "weir", filepath.Join(bin, "weir"), "run", "--grpc-addr", "off", "--http-addr", w.httpAddr,
+	w.pid, _ = start(b, "weir", filepath.Join(bin, "weir"), "run", "--quota-traces", "none", "--grpc-addr", "off", "--http-addr", w.httpAddr,
 		"--admin-addr", w.adminAddr, "--data-dir", b.TempDir(), "--upstream", "http://"+upstream, "--coalesce", coalesce, "--log-level", "error")
 	return w, upstream
 }

@@ -74,6 +74,14 @@ func (a *application) turn(ctx context.Context) {
 	a.previous = span.SpanContext()
 }
 
+// small is a trace of two spans.
+func (a *application) small(ctx context.Context) {
+	ctx, root := a.tracer.Start(ctx, "small")
+	_, child := a.tracer.Start(ctx, "part")
+	child.End()
+	root.End()
+}
+
 func (a *application) retrieve(ctx context.Context, question string, n int) {
 	ctx, span := a.tracer.Start(ctx, "retrieve documents", trace.WithSpanKind(trace.SpanKindClient))
 	defer span.End()

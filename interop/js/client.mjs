@@ -332,6 +332,13 @@ for await (const line of createInterface({ input: process.stdin })) {
     case 'emit':
       for (let i = 0; i < Number(count); i++) previous = turn(tracer, turns++, previous);
       break;
+    case 'traces':
+      for (let i = 0; i < Number(count); i++) {
+        const root = tracer.startSpan('small', {}, ROOT_CONTEXT);
+        tracer.startSpan('part', {}, trace.setSpan(ROOT_CONTEXT, root)).end();
+        root.end();
+      }
+      break;
     case 'edges':
       edges(provider);
       break;
@@ -341,7 +348,7 @@ for await (const line of createInterface({ input: process.stdin })) {
       say('flushed', ended.count);
       break;
     default:
-      throw new Error(`what is ${JSON.stringify(line)}? Known are: emit N, edges, flush`);
+      throw new Error(`what is ${JSON.stringify(line)}? Known are: emit N, traces N, edges, flush`);
   }
 }
 await provider.shutdown();

@@ -315,13 +315,17 @@ def main() -> None:
                 for _ in range(int(count)):
                     previous = turn(tracer, turns, previous)
                     turns += 1
+            case ["traces", count]:
+                for _ in range(int(count)):
+                    with tracer.start_as_current_span("small"), tracer.start_as_current_span("part"):
+                        pass
             case ["edges"]:
                 edges(provider)
             case ["flush"]:
                 provider.force_flush(60_000)
                 say("flushed", ended.count)
             case _:
-                sys.exit(f"client.py: what is {line!r}? Known are: emit N, edges, flush")
+                sys.exit(f"client.py: what is {line!r}? Known are: emit N, traces N, edges, flush")
     provider.shutdown()
 
 

@@ -187,9 +187,9 @@ func TestScopeMessage(t *testing.T) {
 		Dropped: 3, Limit: 5000, Policy: quota.PolicyPace, Threshold: 80,
 		Refused:  &quota.Refusal{Kind: quota.KindUser, Since: at, Until: at.Add(time.Hour)},
 		Forecast: quota.Forecast{Known: true, PerDay: 160.5, Projected: 5810, ExhaustedAt: at.Add(2 * time.Hour)}, CostUSD: 1.25,
-		Windows:  []quota.Window{{Name: "events", Used: 7, Limit: 50, Ends: at}, {Name: "bytes", Used: 1 << 40, Ends: at}},
-		Projects: []quota.ProjectStatus{{Project: "p\xff", Used: math.MaxInt64 / 2, Held: 1, Limit: 10}, {Limit: -1, Reserved: 2, Dropped: 3}},
-		Orders:   []quota.Order{{Most: -1, Reason: quota.ReasonMonth, After: at}, {Most: 5, Project: new("p"), Oldest: true, Reason: quota.ReasonAsked}},
+		Windows:     []quota.Window{{Name: "events", Used: 7, Limit: 50, Ends: at}, {Name: "bytes", Used: 1 << 40, Ends: at}},
+		Projects:    []quota.ProjectStatus{{Project: "p\xff", Used: math.MaxInt64 / 2, Held: 1, Limit: 10}, {Limit: -1, Reserved: 2, Dropped: 3}},
+		Orders:      []quota.Order{{Most: -1, Reason: quota.ReasonMonth, After: at}, {Most: 5, Project: new("p"), Oldest: true, Reason: quota.ReasonAsked}},
 		TurnRelease: 1000,
 	}
 	stamp := timestamppb.New

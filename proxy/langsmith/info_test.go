@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,16 +67,16 @@ func TestInfoMirrorsTheUpstreamWithWhatWeirTakes(t *testing.T) {
 		"flags of no shape": {200, `{"instance_flags":7}`, defaults},
 		"far too much":      {200, `{"version":"` + strings.Repeat("1", maxInfoBytes) + `"}`, defaults},
 	} {
-		var path string
+		var path atomic.Value
 		s := newStage(t, Config{Upstream: Upstream{BaseURL: "https://h.example/api/v1", Transport: scripted(func(r *http.Request) (*http.Response, error) {
-			path = r.URL.String()
+			path.Store(r.URL.String())
 			return says(tc.status, tc.body)
 		})}})
 		if diff := cmp.Diff(tc.want, infoOf(t, s)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
-		if path != "https://h.example/api/v1/info" {
-			t.Errorf("%s: asked %s", name, path)
+		if path.Load() != "https://h.example/api/v1/info" {
+			t.Errorf("%s: asked %s", name, path.Load())
 		}
 	}
 }

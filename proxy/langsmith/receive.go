@@ -73,7 +73,6 @@ type intake struct {
 	learned   []runs.Placed // creates to remember once they are durable
 	blobs     []runs.Blob   // spooled, the sink's once it has accepted
 	blobBytes int64         // of blobs, and of the one being spooled
-	traces    []proxy.TraceID
 	keptBytes int64
 }
 
@@ -93,6 +92,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request, t target) {
 	}
 	h.metrics.took(in, began)
 	if receipt.Warning != "" {
+		w.Header().Set("Weir-Warning", clip(receipt.Warning))
 		writeJSON(w, http.StatusAccepted, map[string]string{"warning": clip(receipt.Warning)})
 		return
 	}
@@ -107,7 +107,7 @@ func (in *intake) end() {
 	clear(in.blobs)
 	kept := intake{memory: in.memory}
 	if cap(in.ops) <= 1024 {
-		kept.ops, kept.traces, kept.learned = in.ops[:0], in.traces[:0], in.learned[:0]
+		kept.ops, kept.learned = in.ops[:0], in.learned[:0]
 	}
 	*in = kept
 	intakes.Put(in)
@@ -273,15 +273,11 @@ func (in *intake) keep(ctx context.Context) (proxy.Receipt, error) {
 		op := &in.ops[i]
 		in.keptBytes += op.Size()
 		size += op.Size() - op.BlobBytes + frameBytes + int64(len(op.Name)+len(op.ContentType)+len(op.Path))
-		if !op.Trace.IsZero() {
-			in.traces = append(in.traces, op.Trace)
-		}
 	}
 	if err := in.memory.charge(size); err != nil {
 		return proxy.Receipt{}, err
 	}
-	slices.SortFunc(in.traces, func(a, b proxy.TraceID) int { return slices.Compare(a[:], b[:]) })
-	in.traces = slices.Compact(in.traces)
+	traces, marks := proxy.TracesOf(in.ops)
 	payload := inflight.GetBuffer(int(size))
 	for i := range in.ops {
 		payload = runs.Append(payload, &in.ops[i])
@@ -299,7 +295,8 @@ func (in *intake) keep(ctx context.Context) (proxy.Receipt, error) {
 		Caller:   in.caller,
 		Payload:  payload,
 		Items:    len(in.ops),
-		TraceIDs: in.traces,
+		TraceIDs: traces,
+		Marks:    marks,
 		Blobs:    in.blobs,
 	})
 	if err != nil {

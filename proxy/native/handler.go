@@ -89,7 +89,6 @@ type intake struct {
 	method    string // for metrics
 	began     time.Time
 	payload   []byte
-	traces    []proxy.TraceID
 	kinds     [runs.Call + 1]int
 	keptBytes int
 	charged   int64
@@ -141,9 +140,6 @@ func (h *Handler) read(in *intake, operations []*weirv1.Operation, find func(run
 		op := &in.ops[i]
 		in.payload = runs.Append(in.payload, op)
 		in.kinds[op.Kind]++
-		if !op.Trace.IsZero() {
-			in.traces = append(in.traces, op.Trace)
-		}
 	}
 	in.keptBytes = len(in.payload)
 	if size := int64(len(in.payload)); size > h.cfg.MaxMessageBytes {
@@ -155,6 +151,7 @@ func (h *Handler) read(in *intake, operations []*weirv1.Operation, find func(run
 // keep makes the operations of some requests durable, as one export.
 func (h *Handler) keep(ctx context.Context, caller proxy.Caller, requests []*intake) (proxy.Receipt, error) {
 	e := &proxy.Export{Protocol: proxy.ProtocolRuns, Caller: caller}
+	var ops []runs.Op
 	for _, in := range requests {
 		if len(requests) == 1 {
 			e.Payload = in.payload
@@ -162,13 +159,16 @@ func (h *Handler) keep(ctx context.Context, caller proxy.Caller, requests []*int
 			e.Payload = append(e.Payload, in.payload...)
 		}
 		e.Items += len(in.ops)
-		e.TraceIDs = append(e.TraceIDs, in.traces...)
+		if ops == nil {
+			ops = in.ops
+		} else {
+			ops = append(slices.Clip(ops), in.ops...)
+		}
 	}
 	if e.Items == 0 {
 		return proxy.Receipt{}, nil
 	}
-	slices.SortFunc(e.TraceIDs, func(a, b proxy.TraceID) int { return slices.Compare(a[:], b[:]) })
-	e.TraceIDs = slices.Compact(e.TraceIDs)
+	e.TraceIDs, e.Marks = proxy.TracesOf(ops)
 	receipt, err := h.sink.Accept(ctx, e)
 	if err != nil {
 		return receipt, err

@@ -27,7 +27,7 @@ type Divider struct{}
 // Slice implements proxy.Divider. The piece repeats the resource and the scope
 // of its spans, and copies everything else of theirs as it is.
 func (Divider) Slice(payload []byte, from, to int) (proxy.Piece, error) {
-	c := cutter{from: from, to: to}
+	c := cutter{wants: func(span int) bool { return span >= from && span < to }}
 	out, err := c.level(nil, payload, fieldResourceSpans, 0)
 	if err != nil {
 		return proxy.Piece{}, err
@@ -42,11 +42,49 @@ func (Divider) Slice(payload []byte, from, to int) (proxy.Piece, error) {
 	return proxy.Piece{Payload: out, Items: c.taken, Traces: sum.TraceIDs}, nil
 }
 
-// cutter copies the spans numbered [from, to).
+// Split implements proxy.Divider. A piece repeats the resource and the scope of
+// its spans, and copies everything else of theirs as it is. The work is the
+// payload's size for each piece that has spans.
+func (Divider) Split(payload []byte, n int, part func(proxy.TraceID) int) ([]proxy.Piece, error) {
+	pieces := make([]proxy.Piece, n)
+	of := make([]int, 0, 64) // piece by span
+	sets := make([]idSet, n)
+	var sum Summary
+	sum.scan.each = func(id proxy.TraceID) {
+		k := part(id)
+		of = append(of, k)
+		pieces[k].Items++
+		sets[k].add(&pieces[k].Traces, id)
+	}
+	if err := Scan(payload, 0, &sum); err != nil {
+		return nil, fmt.Errorf("%w: %w", errNotOTLP, err)
+	}
+	for k := range pieces {
+		switch pieces[k].Items {
+		case 0:
+			continue
+		case len(of):
+			pieces[k].Payload = payload
+			continue
+		}
+		c := cutter{wants: func(span int) bool { return of[span] == k }}
+		out, err := c.level(nil, payload, fieldResourceSpans, 0)
+		if err != nil {
+			return nil, err
+		}
+		if c.taken != pieces[k].Items {
+			return nil, fmt.Errorf("%d spans of a trace, %d were found: %w", pieces[k].Items, c.taken, errNotOTLP)
+		}
+		pieces[k].Payload = out
+	}
+	return pieces, nil
+}
+
+// cutter copies some of the spans of a payload.
 type cutter struct {
-	from, to int
-	span     int // number of the next span
-	taken    int
+	wants func(span int) bool
+	span  int // number of the next span
+	taken int
 }
 
 // below is the field that leads further down from each level: request,
@@ -92,9 +130,9 @@ func (c *cutter) level(dst, msg []byte, down protowire.Number, depth int) ([]byt
 	return dst, nil
 }
 
-// take counts a span and decides whether it is in the range.
+// take counts a span and decides whether it is wanted.
 func (c *cutter) take() bool {
-	in := c.span >= c.from && c.span < c.to
+	in := c.wants(c.span)
 	c.span++
 	if in {
 		c.taken++

@@ -69,6 +69,7 @@ func (h *Handler) admit(ctx context.Context, in *intake, caller proxy.Caller, pa
 		Payload:      payload,
 		Items:        in.summary.Spans,
 		TraceIDs:     in.summary.TraceIDs,
+		Marks:        in.summary.Marks,
 		NamesProject: in.summary.NamesProject,
 	}
 	return h.sink.Accept(ctx, &in.export)

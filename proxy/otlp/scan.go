@@ -32,8 +32,14 @@ type Summary struct {
 	// NamesProject is set if the data names a LangSmith project itself, in a
 	// span's or a resource's attributes.
 	NamesProject bool
+	// Marks say more of each of TraceIDs, nil if there is nothing to say: the
+	// project that its spans name, else their resource, and whether one of them
+	// shows an error (a status of ERROR, or an event named exception).
+	Marks []proxy.TraceMark
 
-	scan scanner
+	marks    []proxy.TraceMark // backs Marks
+	projects map[string]string // names seen before, so that they are made once
+	scan     scanner
 }
 
 // Scan checks that payload is a well-formed OTLP ExportTraceServiceRequest and
@@ -48,11 +54,18 @@ type Summary struct {
 // of use.
 func Scan(payload []byte, maxSpans int, sum *Summary) error {
 	sum.Spans, sum.NamesProject, sum.TraceIDs = 0, false, sum.TraceIDs[:0]
+	sum.Marks, sum.marks = nil, sum.marks[:0]
 	sum.scan.begin(sum, payload, maxSpans)
 	e := sum.scan.walk(payload, requestType, 1)
 	sum.scan.end()
 	if e != nil {
 		return e
+	}
+	if len(sum.marks) > 0 {
+		for len(sum.marks) < len(sum.TraceIDs) {
+			sum.marks = append(sum.marks, proxy.TraceMark{})
+		}
+		sum.Marks = sum.marks
 	}
 	return nil
 }
@@ -68,6 +81,12 @@ type scanner struct {
 	traceID, spanID, parentID []byte
 	override                  proxy.TraceID
 	overridden                bool
+	project                   []byte // that it names itself
+	failed                    bool
+
+	resourceProject []byte // of the resource being walked
+	// each is called with the trace of every span, if it is set.
+	each func(proxy.TraceID)
 
 	linkTraceID, linkSpanID []byte // of the link being walked
 	key                     []byte // of the attribute being walked
@@ -85,6 +104,7 @@ func (s *scanner) end() {
 	s.sum, s.key = nil, nil
 	s.traceID, s.spanID, s.parentID = nil, nil, nil
 	s.linkTraceID, s.linkSpanID = nil, nil
+	s.project, s.resourceProject, s.each = nil, nil, nil
 }
 
 // note keeps a value that a hook asked for.
@@ -102,7 +122,9 @@ func (s *scanner) note(h hook, v []byte) {
 		s.linkSpanID = v
 	case hookKey:
 		s.key = v
-	case hookNone, hookSpanAttribute, hookResourceAttribute, hookLink, hookSpan:
+	case hookEventName:
+		s.failed = s.failed || string(v) == eventException
+	case hookNone, hookSpanAttribute, hookResourceAttribute, hookResourceSpans, hookStatus, hookLink, hookSpan:
 	}
 }
 
@@ -114,6 +136,15 @@ func (s *scanner) enter(f *field, v []byte, depth int) *ScanError {
 		return s.span(f, v, depth)
 	case hookLink:
 		return s.link(f, v, depth)
+	case hookResourceSpans:
+		s.resourceProject = nil
+		return s.walk(v, f.message, depth+1)
+	case hookStatus:
+		if e := s.walk(v, f.message, depth+1); e != nil {
+			return e
+		}
+		s.failed = s.failed || statusCode(v) == codeError
+		return nil
 	default:
 		return s.attribute(f, v, depth)
 	}
@@ -125,7 +156,14 @@ func (s *scanner) attribute(f *field, v []byte, depth int) *ScanError {
 		return e
 	}
 	switch string(s.key) {
-	case attrSessionName, attrSessionID:
+	case attrSessionName:
+		s.sum.NamesProject = true
+		if f.hook == hookResourceAttribute {
+			s.resourceProject = attributeString(v)
+		} else {
+			s.project = attributeString(v)
+		}
+	case attrSessionID:
 		s.sum.NamesProject = true
 	case attrTraceID:
 		if f.hook == hookSpanAttribute {
@@ -154,6 +192,7 @@ func (s *scanner) link(f *field, v []byte, depth int) *ScanError {
 // span checks one span, with what OTLP demands of its ids.
 func (s *scanner) span(f *field, v []byte, depth int) *ScanError {
 	s.traceID, s.spanID, s.parentID, s.overridden = nil, nil, nil, false
+	s.project, s.failed = nil, false
 	if e := s.walk(v, f.message, depth+1); e != nil {
 		return e
 	}
@@ -175,12 +214,72 @@ func (s *scanner) span(f *field, v []byte, depth int) *ScanError {
 		e.Reason = reasonTooManySpans
 		return e
 	}
+	id := proxy.TraceID(s.traceID)
 	if s.overridden {
-		s.set.add(&s.sum.TraceIDs, s.override)
-	} else {
-		s.set.add(&s.sum.TraceIDs, proxy.TraceID(s.traceID))
+		id = s.override
+	}
+	s.mark(s.set.add(&s.sum.TraceIDs, id))
+	if s.each != nil {
+		s.each(id)
 	}
 	return nil
+}
+
+// mark notes what the span says about its trace, the at-th of the summary.
+func (s *scanner) mark(at int) {
+	sum := s.sum
+	project := s.project
+	if len(project) == 0 {
+		project = s.resourceProject
+	}
+	if len(project) == 0 && !s.failed {
+		return
+	}
+	for len(sum.marks) <= at {
+		sum.marks = append(sum.marks, proxy.TraceMark{})
+	}
+	m := &sum.marks[at]
+	m.Failed = m.Failed || s.failed
+	if m.Project == "" && len(project) > 0 {
+		m.Project = sum.projectName(project)
+	}
+}
+
+// maxProjectNames bounds the names that are remembered from one request to the
+// next.
+const maxProjectNames = 256
+
+// projectName is name as a string, which is made once for each name.
+func (sum *Summary) projectName(name []byte) string {
+	if s, ok := sum.projects[string(name)]; ok {
+		return s
+	}
+	if sum.projects == nil || len(sum.projects) >= maxProjectNames {
+		sum.projects = map[string]string{}
+	}
+	s := string(name)
+	sum.projects[s] = s
+	return s
+}
+
+// What shows that a span failed (OTLP: Status.StatusCode; OpenTelemetry semantic
+// conventions: recording exceptions).
+const (
+	codeError      = 2
+	eventException = "exception"
+)
+
+// statusCode is the code of a Status that is known to be well formed.
+func statusCode(status []byte) (code uint64) {
+	for len(status) > 0 {
+		num, wire, n := protowire.ConsumeTag(status)
+		size := protowire.ConsumeFieldValue(num, wire, status[n:])
+		if num == 3 && wire == protowire.VarintType {
+			code, _ = protowire.ConsumeVarint(status[n:])
+		}
+		status = status[n+size:]
+	}
+	return code
 }
 
 func faultAt(path, format string, args ...any) *ScanError {
@@ -270,30 +369,31 @@ func (t *idSet) reset() {
 	}
 }
 
-// add appends id to list unless it is there.
-func (t *idSet) add(list *[]proxy.TraceID, id proxy.TraceID) {
+// add appends id to list unless it is there, and returns where it is.
+func (t *idSet) add(list *[]proxy.TraceID, id proxy.TraceID) int {
 	ids := *list
 	if n := len(ids); n > 0 && ids[n-1] == id {
-		return // spans of one trace mostly come together
+		return n - 1 // spans of one trace mostly come together
 	}
 	if len(ids) <= smallSet {
-		if slices.Contains(ids, id) {
-			return
+		if i := slices.Index(ids, id); i >= 0 {
+			return i
 		}
 		if len(ids) < smallSet {
 			*list = append(ids, id)
-			return
+			return len(ids)
 		}
 	}
 	if !t.used || 2*(len(ids)+1) > len(t.table) {
 		t.grow(ids)
 	}
 	slot := t.slot(ids, id)
-	if t.table[slot] != 0 {
-		return
+	if at := t.table[slot]; at != 0 {
+		return int(at) - 1
 	}
 	t.table[slot] = uint32(len(ids) + 1)
 	*list = append(ids, id)
+	return len(ids)
 }
 
 // slot returns where id is, or the free slot where it belongs.

@@ -43,7 +43,7 @@ func newSchema() (request, anyValue *messageType) {
 	resourceSpans.set(3, kindString, "schema_url")
 
 	request = &messageType{}
-	request.embed(1, "resource_spans[]", resourceSpans)
+	request.embed(1, "resource_spans[]", resourceSpans).hook = hookResourceSpans
 	return request, anyValue
 }
 
@@ -52,7 +52,7 @@ func newSpanType(attribute, anyValue *messageType) *messageType {
 
 	event := &messageType{}
 	event.set(1, kindFixed64, "time_unix_nano")
-	event.set(2, kindString, "name")
+	event.set(2, kindString, "name").hook = hookEventName
 	event.embed(3, "attributes[]", keyValue)
 	event.set(4, kindVarint, "dropped_attributes_count")
 
@@ -85,7 +85,7 @@ func newSpanType(attribute, anyValue *messageType) *messageType {
 	span.set(12, kindVarint, "dropped_events_count")
 	span.embed(13, "links[]", link).hook = hookLink
 	span.set(14, kindVarint, "dropped_links_count")
-	span.embed(15, "status", status)
+	span.embed(15, "status", status).hook = hookStatus
 	span.set(16, kindFixed32, "flags")
 	return span
 }

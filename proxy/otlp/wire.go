@@ -38,8 +38,11 @@ const (
 	hookLinkTraceID
 	hookLinkSpanID
 	hookKey
+	hookEventName
 	hookSpanAttribute // the first one on a message; those before are on values
 	hookResourceAttribute
+	hookResourceSpans
+	hookStatus
 	hookLink
 	hookSpan
 )

@@ -46,6 +46,7 @@ var (
 		return want{proxy.Refused, reason, proxy.ScopeUpstream, proxy.RefusedEncoding}
 	}
 	wantLimit = func(reason string) want { return want{kind: proxy.Retry, reason: reason, scope: proxy.ScopeAccount} }
+	wantRate  = func(reason string) want { return want{kind: proxy.Retry, reason: reason, scope: proxy.ScopeCredential} }
 	wantSize  = func(reason string) want {
 		return want{proxy.Refused, reason, proxy.ScopeLane, proxy.RefusedSize}
 	}
@@ -135,9 +136,9 @@ func TestClassifyAnswers(t *testing.T) {
 		{"429 hourly bytes", 429, json, `{"error":"tenant exceeded usage limits: payload_size"}`, wantLimit("quota_bytes")},
 		{"429 by the minute", 429, json, `{"error":"events_ingested_per_minute"}`, wantLimit("quota_minute")},
 		{"429 some limit", 429, json, `{"error":"tenant exceeded usage limits"}`, wantLimit("quota")},
-		{"429 rate", 429, json, `{"detail":"Too many requests"}`, wantLimit("rate")},
-		{"429 empty", 429, "", "", wantLimit("rate")},
-		{"429 page", 429, html, "<html>slow down", wantLimit("rate")},
+		{"429 rate", 429, json, `{"detail":"Too many requests"}`, wantRate("rate")},
+		{"429 empty", 429, "", "", wantRate("rate")},
+		{"429 page", 429, html, "<html>slow down", wantRate("rate")},
 
 		{"500", 500, json, `{"error":"Internal server error"}`, wantRetry("http_500")},
 		{"501", 501, "", "", wantRetry("http_501")},
@@ -199,7 +200,7 @@ func TestClassifyAnswersToRuns(t *testing.T) {
 		{422, noParts, wantEncoding("encoding"), wantContent("http_422")},
 		{422, `{"error":"Unprocessable entity: failed to decompress: Unknown frame descriptor"}`, wantEncoding("encoding"), wantContent("http_422")},
 		{429, `{"error":"Too many requests: tenant exceeded usage limits: Monthly unique traces usage limit exceeded"}`, wantLimit("quota_month"), wantLimit("quota_month")},
-		{429, "", wantLimit("rate"), wantLimit("rate")},
+		{429, "", wantRate("rate"), wantRate("rate")},
 		{431, "", want{proxy.Refused, "http_431", proxy.ScopeLane, proxy.RefusedAccess}, want{proxy.Refused, "http_431", proxy.ScopeLane, proxy.RefusedAccess}},
 		{500, `{"error":"Internal server error"}`, wantRetry("http_500"), wantRetry("http_500")},
 		{502, "<html>", wantRetry("http_502"), wantRetry("http_502")},

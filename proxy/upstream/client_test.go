@@ -426,7 +426,7 @@ func TestMetricsCountEachExchange(t *testing.T) {
 	set := func(cfg *Config) { cfg.Registerer, cfg.Encoding = reg, EncodingZstd }
 	c := newTestClient(t, url, set)
 	check(t, send(t, c, newRequest(plainPart(payload(1000)))), wantDelivered)
-	check(t, send(t, c, small()), wantLimit("rate"))
+	check(t, send(t, c, small()), wantRate("rate"))
 
 	reloaded := newTestClient(t, url, set) // shares the registry
 	check(t, send(t, reloaded, small()), wantCredential("http_403"))

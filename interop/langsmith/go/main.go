@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,13 +33,15 @@ func run(ctx context.Context) error {
 	lines := bufio.NewScanner(os.Stdin)
 	for played := 1; lines.Scan(); played++ {
 		var err error
-		switch name := lines.Text(); name {
+		switch name, argument, _ := strings.Cut(lines.Text(), " "); name {
 		case "runs":
 			err = playRuns(ctx, &player{first: played * 0x1000})
 		case "spans":
 			err = playSpans(ctx)
+		case "traces":
+			err = playTraces(ctx, argument)
 		default:
-			err = fmt.Errorf("what is %q? Known are: runs, spans", name)
+			err = fmt.Errorf("what is %q? Known are: runs, spans, traces N", name)
 		}
 		if err != nil {
 			return err
@@ -93,6 +96,31 @@ func playRuns(ctx context.Context, p *player) error {
 			StartTime: p.at(n), EndTime: p.at(n + 1), Inputs: map[string]any{"text": strings.Repeat(fmt.Sprintf("%x ", n), 500)},
 			Outputs: map[string]any{"n": n, "half": 0.5, "big": int64(1)<<62 + 1},
 		})
+	}
+	client.Close()
+	return errors.Join(p.errs...)
+}
+
+// playTraces makes so many traces of two runs each.
+func playTraces(ctx context.Context, count string) error {
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return fmt.Errorf("traces %q: %w", count, err)
+	}
+	client, err := langsmithtracing.NewTracingClient(ctx)
+	if err != nil {
+		return err
+	}
+	p := &player{client: client, start: time.Now().UTC().Truncate(time.Microsecond)}
+	for range n {
+		root, part := uuid.New(), uuid.New()
+		order := segment(p.at(0), root)
+		p.create(&langsmithtracing.RunCreate{ID: root, TraceID: root, Name: "small", RunType: "chain", DottedOrder: order, StartTime: p.at(0)})
+		p.create(&langsmithtracing.RunCreate{
+			ID: part, TraceID: root, ParentRunID: &root, Name: "part", RunType: "tool", StartTime: p.at(1), EndTime: p.at(2),
+			DottedOrder: order + "." + segment(p.at(1), part),
+		})
+		p.update(&langsmithtracing.RunUpdate{ID: root, TraceID: root, DottedOrder: order, EndTime: p.at(3)})
 	}
 	client.Close()
 	return errors.Join(p.errs...)

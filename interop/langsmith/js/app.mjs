@@ -219,6 +219,13 @@ async function evaluation() {
   if (results.results.length !== rows.length) throw new Error(`${results.results.length} results`);
 }
 
+// small makes so many traces of two runs each.
+async function small(traces) {
+  const part = traced("part", async ({ n }) => n, { run_type: "tool" });
+  const whole = traced("small", async ({ n }) => part({ n }));
+  for (let n = 0; n < traces; n++) await whole({ n });
+}
+
 const scenarios = {
   nested, many, async: concurrent, streaming, errors, attachments, feedback, "by hand": byHand, evaluate: evaluation,
 };
@@ -226,9 +233,10 @@ const scenarios = {
 // The SDK's timers let a process end, even one that waits for a flush.
 const alive = setInterval(() => {}, 1000);
 for await (const line of createInterface({ input: process.stdin })) {
-  if (!scenarios[line]) throw new Error(`app.mjs: what is ${JSON.stringify(line)}? Known are: ${Object.keys(scenarios).join(", ")}`);
   count++;
-  await scenarios[line]();
+  if (line.startsWith("traces ")) await small(Number(line.slice("traces ".length)));
+  else if (scenarios[line]) await scenarios[line]();
+  else throw new Error(`app.mjs: what is ${JSON.stringify(line)}? Known are: traces N, ${Object.keys(scenarios).join(", ")}`);
   await client.awaitPendingTraceBatches();
   if (otel) await otel.DEFAULT_LANGSMITH_SPAN_PROCESSOR.forceFlush();
   process.stdout.write(`${JSON.stringify({ done: line })}\n`);

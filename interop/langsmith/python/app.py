@@ -378,6 +378,21 @@ def evaluation() -> None:
     assert len(list(results)) == 3
 
 
+def small(count: int) -> None:
+    """So many traces of two runs each."""
+
+    @traceable(run_type="tool", name="part")
+    def part(n: int) -> int:
+        return n
+
+    @traceable(name="small")
+    def whole(n: int) -> int:
+        return part(n)
+
+    for n in range(count):
+        whole(n)
+
+
 def flush() -> None:
     get_cached_client().flush()
     if os.environ.get("LANGSMITH_TRACING_MODE") in ("otel", "hybrid"):
@@ -399,10 +414,13 @@ def main() -> None:
         SCENARIOS.update(chains.SCENARIOS)
     for line in sys.stdin:
         name = line.strip()
-        if name not in SCENARIOS:
-            sys.exit(f"app.py: what is {name!r}? Known are: {', '.join(SCENARIOS)}")
         played.count += 1
-        SCENARIOS[name]()
+        if name.startswith("traces "):
+            small(int(name.removeprefix("traces ")))
+        elif name in SCENARIOS:
+            SCENARIOS[name]()
+        else:
+            sys.exit(f"app.py: what is {name!r}? Known are: traces N, {', '.join(SCENARIOS)}")
         flush()
         print(json.dumps({"done": name}), flush=True)
 

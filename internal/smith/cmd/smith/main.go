@@ -105,7 +105,7 @@ func parse(args []string, help io.Writer) (options, error) {
 		return err
 	})
 	fs.Uint64Var(&c.Seed, "seed", 0, "`NUMBER` that makes chaos repeatable")
-	fs.Func("key", "a `KEY=TENANT[,org][,readonly][,bearer]` that exists; repeatable (default: any key)", func(text string) error {
+	fs.Func("key", "a `KEY=TENANT[,org][,orgread][,readonly][,bearer]` that exists; repeatable (default: any key)", func(text string) error {
 		keys = append(keys, text)
 		return nil
 	})
@@ -121,6 +121,11 @@ func parse(args []string, help io.Writer) (options, error) {
 	fs.IntVar(&c.Switches.RunsMax, "runs-max", 0, "posts and patches a request may have, a `NUMBER`; 0: any")
 	fs.TextVar(&c.Switches.FeedbackOrder, "feedback-order", smith.FeedbackFree, "whether feedback may come before its run: `free|run_first`")
 	fs.TextVar(&c.Switches.ExtraUpdate, "extra-update", smith.ExtraMerge, "what an update's extra does with the run's: `merge|replace`")
+	fs.TextVar(&c.Switches.QuotaUpdates, "quota-updates", smith.UpdatesTaken,
+		"at the month's limit, requests with counted traces alone are `taken|refused`")
+	fs.TextVar(&c.Switches.QuotaOTLP, "quota-otlp", smith.QuotaOTLP429, "OTLP over a limit gets `429|lost`")
+	fs.TextVar(&c.Switches.UsageLag, "usage-lag", smith.Lag(0), "`DURATION` by which usage reads are behind")
+	limitFlags(fs, &c.Limits)
 	fs.Int64Var(&c.MaxAttachmentBytes, "max-attachment", 0, "largest attachment in `BYTES`; 0: any")
 	fs.IntVar(&c.MaxTraceRuns, "max-trace-runs", 0, "runs that a trace may have, a `NUMBER`; 0: the service's own limit")
 	fs.TextVar(&c.Keep, "keep", smith.KeepSpans, "how much to remember: `spans|ids|counts`")
@@ -145,7 +150,20 @@ func parse(args []string, help io.Writer) (options, error) {
 	if *discard {
 		c.Keep = smith.KeepCounts
 	}
+	if err := c.Limits.Validate(); err != nil {
+		return o, fmt.Errorf("limits: %w", err)
+	}
 	return o, nil
+}
+
+// limitFlags are the limits of every tenant; the control API has those of one.
+func limitFlags(fs *flag.FlagSet, l *smith.Limits) {
+	fs.Int64Var(&l.MonthlyTraces, "monthly-traces", 0, "unique traces a month before 429, a `NUMBER`; 0: any")
+	fs.Int64Var(&l.HourlyEvents, "hourly-events", 0, "spans, posts and patches an hour before 429, a `NUMBER`; 0: any")
+	fs.Int64Var(&l.HourlyBytes, "hourly-bytes", 0, "payload `BYTES` an hour before 429; 0: any")
+	fs.Int64Var(&l.MinuteEvents, "minute-events", 0, "spans, posts and patches a minute before 429, a `NUMBER`; 0: any")
+	fs.Int64Var(&l.UserMonthlyTraces, "user-monthly-traces", 0, "the organization's own limit of traces a month, a `NUMBER`; 0: any")
+	fs.Int64Var(&l.UserLonglivedTraces, "user-longlived-traces", 0, "the organization's own limit of upgrades a month, a `NUMBER`; 0: any")
 }
 
 // parseKey adds the key that a --key flag describes.
@@ -160,12 +178,14 @@ func parseKey(text string, keys map[string]smith.Key) error {
 		switch trait {
 		case "org":
 			k.OrgScoped = true
+		case "orgread":
+			k.OrgRead = true
 		case "readonly":
 			k.ReadOnly = true
 		case "bearer":
 			k.Bearer = true
 		default:
-			return fmt.Errorf("%q is not known; use org, readonly or bearer", trait)
+			return fmt.Errorf("%q is not known; use org, orgread, readonly or bearer", trait)
 		}
 	}
 	if err := k.Validate(); err != nil {

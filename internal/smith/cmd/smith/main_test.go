@@ -66,21 +66,26 @@ func TestFlagsSetTheConfig(t *testing.T) {
 	o, err := parse(strings.Fields("--addr 127.0.0.1:1 --chaos 429=0.1 --seed 7 --discard --control --print --bare-path "+
 		"--zstd 415 --json lost --malformed lost --window 422 --project attribute "+
 		"--runs-zstd 415 --runs-window 400 --runs-duplicate whole --runs-max 5 --feedback-order run_first --extra-update replace "+
-		"--max-attachment 9 --max-trace-runs 8 "+
-		"--key a="+tenant+" --key b="+tenant+",org,readonly,bearer --key c="), io.Discard)
+		"--max-attachment 9 --max-trace-runs 8 --quota-updates refused --quota-otlp lost --usage-lag 0s "+
+		"--monthly-traces 1 --hourly-events 2 --hourly-bytes 3 --minute-events 4 --user-monthly-traces 5 --user-longlived-traces 6 "+
+		"--key a="+tenant+" --key b="+tenant+",org,orgread,readonly,bearer --key c="), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := options{addr: "127.0.0.1:1", show: true, smith: smith.Config{
 		Seed: 7, Keep: smith.KeepCounts, Control: true, MaxAttachmentBytes: 9, MaxTraceRuns: 8,
+		Limits: smith.Limits{
+			MonthlyTraces: 1, HourlyEvents: 2, HourlyBytes: 3, MinuteEvents: 4, UserMonthlyTraces: 5, UserLonglivedTraces: 6,
+		},
 		Keys: map[string]smith.Key{
-			"a": {Tenant: tenant}, "b": {Tenant: tenant, OrgScoped: true, ReadOnly: true, Bearer: true}, "c": {},
+			"a": {Tenant: tenant}, "b": {Tenant: tenant, OrgScoped: true, OrgRead: true, ReadOnly: true, Bearer: true}, "c": {},
 		},
 		Switches: smith.Switches{
 			OTLPZstd: smith.Unsupported, OTLPJSON: smith.Lost, OTLPMalformed: smith.MalformedLost,
 			OTLPWindow: smith.Window422, OTLPProject: smith.AttributeFirst, OTLPBarePath: true,
 			RunsZstd: smith.Unsupported, RunsWindow: smith.Window400, RunsDuplicate: smith.DuplicateWhole, RunsMax: 5,
 			FeedbackOrder: smith.FeedbackRunFirst, ExtraUpdate: smith.ExtraReplace,
+			QuotaUpdates: smith.UpdatesRefused, QuotaOTLP: smith.QuotaOTLPLost, UsageLag: smith.Lag(-1),
 		},
 	}}
 	diff := cmp.Diff(want, o, cmp.AllowUnexported(options{}), cmpopts.IgnoreFields(smith.Config{}, "Chaos", "Now"))
@@ -95,9 +100,11 @@ func TestWrongUsageExitsWith2AndShowsNoKey(t *testing.T) {
 		"--nope":                     "flag provided but not defined: -nope",
 		"--zstd maybe":               `use one of taken, 415, lost`,
 		"--chaos 429":                `write WHAT=SHARE`,
+		"--monthly-traces -5":        `limits: monthly_traces -5 is negative`,
+		"--usage-lag soon":           `lag "soon" is not a duration`,
 		"--key lsv2_pt_secret":       "--key: write KEY=TENANT",
 		"--key lsv2_pt_secret=mine":  `--key: workspace "mine" is not a UUID`,
-		"--key lsv2_pt_secret=,root": `--key: "root" is not known; use org, readonly or bearer`,
+		"--key lsv2_pt_secret=,root": `--key: "root" is not known; use org, orgread, readonly or bearer`,
 	} {
 		var stdout, stderr bytes.Buffer
 		code := run(t.Context(), strings.Fields(args), &stdout, &stderr)

@@ -1,0 +1,151 @@
+package proxy
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"weir/queue"
+	"weir/quota"
+)
+
+// oneTenant is a LangSmith that says that every key is of one tenant.
+type oneTenant struct {
+	clock *clockwork
+
+	mu     sync.Mutex // guards what follows
+	open   bool       // it answers about tenants
+	limits map[string]any
+	asked  map[string]int
+}
+
+func (o *oneTenant) Ask(_ context.Context, q *Question) Answer {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.asked == nil {
+		o.asked = map[string]int{}
+	}
+	o.asked[q.Path]++
+	a := Answer{Status: 404, Date: o.clock.now()}
+	switch {
+	case q.Path == pathInfo:
+		a.Status = 200
+	case q.Path == pathTenant && o.open:
+		a.Status, a.Body = 200, []byte(`[{"id":"1","tenant_id":"0c1b2a39-0000-4000-8000-00000000000a"}]`)
+	case q.Path == pathLimits && o.limits != nil:
+		a.Status = 200
+		a.Body, _ = json.Marshal(o.limits)
+	}
+	return a
+}
+
+func (o *oneTenant) set(open bool, limits map[string]any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.open, o.limits = open, limits
+}
+
+// asking gives the rig somebody to ask.
+func (r *limitedRig) asking() *oneTenant {
+	r.t.Helper()
+	o := &oneTenant{clock: r.clock}
+	r.cfg.Asker, r.cfg.AskUsage = o, true
+	r.close(r.t.Context())
+	r.dest.Workspace = ""
+	r.reopenLimited()
+	return o
+}
+
+func TestKeysOfOneTenantAreOneAccount(t *testing.T) {
+	t.Parallel()
+	r := newLimitedRig(t, quota.Rules{Traces: 6})
+	tenants := r.asking()
+	send := func(key string, n int) {
+		t.Helper()
+		line := fmt.Sprintf("%s-%d:a", key, n)
+		e := &Export{
+			Protocol: protocolLines, Caller: Caller{APIKey: "lsv2_pt_" + key + "_key_0001"},
+			Payload: []byte(line + "\n"), Items: 1, TraceIDs: []TraceID{lineTrace(line)},
+		}
+		if _, err := r.a.Accept(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range 10 { // whose the keys are is not known yet
+		send("one", n)
+		send("two", n)
+	}
+	r.until("six traces to arrive", func(t queue.Totals) bool { return t.Delivered == 6 && t.Held == 14 && t.Pending == 0 })
+	tenants.set(true, nil)
+	r.clock.set(r.clock.now().Add(2 * time.Hour)) // it is asked again
+	r.f.pokeWatch()
+	for len(r.f.QuotaStatus()) != 1 {
+		select {
+		case <-t.Context().Done():
+			t.Fatal("the accounts were never united")
+		case <-r.up.arrived:
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	if s := r.f.QuotaStatus()[0]; s.Used != 6 || s.Held != 14 || s.Provisional {
+		t.Errorf("united: %+v", s)
+	}
+	send("three", 1) // a rotated key begins no new month
+	r.until("it to be held", func(t queue.Totals) bool { return t.Held == 15 || t.Delivered > 6 })
+	if got := r.q.Stats().Totals; got.Delivered != 6 {
+		t.Errorf("a third key got past the limit: %+v", got)
+	}
+	if err := r.f.SetQuotaLimit(r.f.QuotaStatus()[0].Account, new(int64)); err != nil { // none
+		t.Fatal(err)
+	}
+	r.until("all of it", func(t queue.Totals) bool { return t.Delivered == 21 && t.Held == 0 })
+}
+
+func TestHourIsShapedBeforeItIsRefused(t *testing.T) {
+	t.Parallel()
+	r := newLimitedRig(t, quota.Rules{EventsPerHour: 5})
+	for i := range 4 {
+		r.bring(fmt.Sprintf("t%d:a", i), fmt.Sprintf("t%d:b", i), fmt.Sprintf("t%d:c", i))
+		r.until("the hour's share", func(t queue.Totals) bool { return t.Delivered == 3 })
+	}
+	if n := r.q.Stats().Totals.Pending; n != 9 {
+		t.Errorf("%d items wait for the next hour, want 9", n)
+	}
+	for hour := range 3 {
+		r.clock.set(r.clock.now().Add(time.Hour + time.Minute))
+		r.f.poke()
+		r.until("the next hour's", func(t queue.Totals) bool { return t.Delivered >= int64(3*(hour+2)) || t.Pending == 0 })
+	}
+}
+
+func TestLimitsThatLangSmithEndsAreNotWaitedOut(t *testing.T) {
+	t.Parallel()
+	r := newLimitedRig(t, quota.Rules{})
+	smith := r.asking()
+	smith.set(true, map[string]any{"in_reject_set": true, "usage_limit_type": "events_ingested_per_hour", "tenant_limit": nil})
+	r.up.set(func(*Request, []string) Outcome {
+		return Outcome{Kind: Retry, Reason: "quota_hour", Scope: ScopeAccount, Exchange: Exchange{Status: 429}}
+	})
+	r.bring("one:a")
+	until := func() (at time.Time) {
+		for _, l := range r.f.Status(r.a).Lanes {
+			at = l.NextAttempt
+		}
+		return at
+	}
+	for until().Before(time.Date(2026, 11, 24, 13, 0, 0, 0, time.UTC)) {
+		select {
+		case <-t.Context().Done():
+			t.Fatalf("it waits until %s, want the next full hour", until())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	r.up.set(nil)
+	smith.set(true, map[string]any{"in_reject_set": false, "usage_limit_type": nil, "tenant_limit": nil})
+	r.clock.set(r.clock.now().Add(20 * time.Minute)) // it is asked again, and the hour is not over
+	r.f.pokeWatch()
+	r.until("it to arrive", func(t queue.Totals) bool { return t.Delivered == 1 })
+}
