@@ -280,3 +280,32 @@ func TestDrainSaysWhatIsHeld(t *testing.T) {
 		t.Errorf("the drain ended with %+v", last)
 	}
 }
+
+func TestLostLedgerIsRestoredFromTheDisk(t *testing.T) {
+	t.Parallel()
+	r := newLimitedRig(t, quota.Rules{Traces: 3})
+	r.up.set(func(*Request, []string) Outcome {
+		return Outcome{Kind: Retry, Reason: "http_503", Scope: ScopeUpstream, Exchange: Exchange{Status: 503}}
+	})
+	for i := range 5 {
+		r.bring(fmt.Sprintf("trace%d:a", i))
+	}
+	r.until("two to be held", func(t queue.Totals) bool { return t.Pending == 3 && t.Held == 2 })
+	r.close(t.Context())
+	r.ledger = quota.NewMemory() // lost
+	r.reopenLimited()
+	for r.f.QuotaStatus() == nil || r.f.QuotaStatus()[0].Held != 2 || r.f.QuotaStatus()[0].Reserved != 3 {
+		select {
+		case <-t.Context().Done():
+			t.Fatalf("not restored: %+v", r.f.QuotaStatus())
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	if !r.guard.Whole() {
+		t.Error("it is restored, and the guard does not know")
+	}
+	r.bring("trace5:a")
+	r.up.set(nil)
+	r.f.Wake()
+	r.until("three traces to arrive", func(t queue.Totals) bool { return t.Delivered == 3 && t.Held == 3 })
+}

@@ -100,6 +100,9 @@ func (h *holder) takeUp(ctx context.Context) error {
 		if err := h.restore(ctx); err != nil {
 			return fmt.Errorf("restore the ledger from what is on disk: %w", err)
 		}
+		if err := f.guard.Restored(); err != nil {
+			return err
+		}
 	}
 	for _, account := range f.accounts.all() {
 		var ids []TraceID

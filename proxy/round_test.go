@@ -452,7 +452,7 @@ func TestACallWaitsForWhatItIsAbout(t *testing.T) {
 }
 
 func TestTheWindowLetsUpdatesCatchUp(t *testing.T) {
-	now := time.Now()
+	now := time.Now().Add(time.Minute) // ahead of the queue's, or frames would be from the future
 	var mu sync.Mutex
 	r := newRunsRig(t, func(c *ForwardConfig) {
 		c.Coalesce = time.Hour

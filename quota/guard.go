@@ -45,6 +45,11 @@ func Open(ledger Ledger, cfg Config) (*Guard, error) {
 			return nil, err
 		}
 	}
+	if !ledger.Whole() {
+		if err := ledger.SetNote(restoreNote, []byte{1}); err != nil {
+			return nil, err
+		}
+	}
 	for _, account := range ledger.Accounts() {
 		g.scope(account)
 	}
@@ -432,8 +437,16 @@ func (g *Guard) Policy() Policy {
 	return g.cfg.Policy
 }
 
+// restoreNote stands while a ledger that is not whole has not been restored: a
+// process can die before it has done that.
+const restoreNote = "restore"
+
 // Whole reports whether the ledger is known to have all that was written to it.
-func (g *Guard) Whole() bool { return g.ledger.Whole() }
+// If not, everything on disk must be told to Restore, and then Restored called.
+func (g *Guard) Whole() bool { return g.ledger.Note(restoreNote) == nil }
+
+// Restored says that all data on disk was told to Restore.
+func (g *Guard) Restored() error { return g.ledger.SetNote(restoreNote, nil) }
 
 // Close keeps what is known and closes the ledger.
 func (g *Guard) Close() error {
