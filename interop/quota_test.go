@@ -19,8 +19,8 @@ import (
 
 // The size of the test: each of six applications makes so many traces a round.
 const (
-	quotaLimit    = 500
-	quotaPerRound = 42
+	quotaLimit    = 5000
+	quotaPerRound = 420
 	quotaRounds   = 8
 	quotaApps     = 6
 	quotaShare    = quotaLimit / 5 // quota.hold_release_share is 0.2

@@ -98,7 +98,8 @@ func (g *Guard) Use(a Account) {
 	defer g.mu.Unlock()
 	s := g.scope(a.Name)
 	if s.Upstream != a.Upstream || s.Provisional != a.Provisional {
-		s.Upstream, s.Provisional, s.dirty = a.Upstream, a.Provisional, true
+		s.Upstream, s.Provisional = a.Upstream, a.Provisional
+		_ = g.save(a.Name, s) // what it has used limits others, also after a crash
 	}
 	g.findShared()
 }
@@ -121,6 +122,9 @@ func (g *Guard) Unite(from string, into Account) error {
 	if err := g.ledger.Unite(from, into.Name); err != nil {
 		return err
 	}
+	g.mu.Lock()
+	_, known := g.scopes[into.Name]
+	g.mu.Unlock()
 	g.Use(into)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -141,12 +145,18 @@ func (g *Guard) Unite(from string, into Account) error {
 		if s.Override == nil {
 			s.Override = old.Override
 		}
+		if s.Day.Day == 0 {
+			s.Day = old.Day
+		}
 		s.Orders = append(s.Orders, old.Orders...)
 	}
 	g.findShared()
-	// They may have kept back for each other what one of them had room for.
-	err := g.order(into.Name, s, Order{Most: -1, Reason: ReasonLimit})
-	return errors.Join(err, g.ledger.SetNote(scopeNotes+from, nil))
+	errs := []error{g.save(into.Name, s), g.ledger.SetNote(scopeNotes+from, nil)}
+	if len(g.scopes) > 1 || known {
+		// They may have kept back for each other what one of them had room for.
+		errs = append(errs, g.order(into.Name, s, Order{Most: -1, Reason: ReasonLimit}))
+	}
+	return errors.Join(errs...)
 }
 
 // Admission is the decision about an export.
@@ -360,7 +370,7 @@ func (g *Guard) pace(account string, s *scope, limit int64) int64 {
 		left := int64(DayOf(g.clock.month.End())) - int64(today)
 		used := g.ledger.Totals(account).Used()
 		s.Day = paceDay{Day: today, Most: used + ceilDiv(max(limit-used, 0), max(left, 1)), Ordered: s.Day.Ordered}
-		s.dirty = true
+		_ = g.save(account, s) // or a crash would give the day its share again
 	}
 	return s.Day.Most
 }

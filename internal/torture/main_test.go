@@ -24,6 +24,7 @@ var binDir string
 // plainWeir and raceWeir build weir at most once.
 var (
 	plainWeir = sync.OnceValues(func() (string, error) { return torture.Build(context.Background(), binDir, false) })
+	movable   = sync.OnceValues(func() (string, error) { return torture.BuildMovable(context.Background(), binDir) })
 	raceWeir  = sync.OnceValues(func() (string, error) { return torture.Build(context.Background(), binDir, true) })
 )
 

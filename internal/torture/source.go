@@ -82,6 +82,41 @@ func (b *bulk) Next() []byte {
 	return payload
 }
 
+// traces is a Source of small traces, a part of each.
+type traces struct {
+	seed, seq uint64
+	perExport int
+	part      uint8
+}
+
+// Traces returns a Source of one span of each of perExport new traces. Sources
+// of the same seed and different parts have different spans of the same traces,
+// in the same order.
+func Traces(seed uint64, perExport int, part uint8) Source {
+	return &traces{seed: seed, perExport: perExport, part: part}
+}
+
+func (s *traces) Next() []byte {
+	spans := make([]*tracepb.Span, s.perExport)
+	for i := range spans {
+		s.seq++
+		spans[i] = &tracepb.Span{
+			TraceId:           id16(0xc, s.seed, s.seq),
+			SpanId:            binary.BigEndian.AppendUint64(nil, s.seed<<40|s.seq<<8|uint64(s.part)),
+			Name:              "part",
+			StartTimeUnixNano: bulkTime,
+			EndTimeUnixNano:   bulkTime + 1_000_000,
+		}
+	}
+	payload, err := proto.Marshal(&collectorpb.ExportTraceServiceRequest{ResourceSpans: []*tracepb.ResourceSpans{{
+		ScopeSpans: []*tracepb.ScopeSpans{{Spans: spans}},
+	}}})
+	if err != nil {
+		panic("torture: marshal a generated export: " + err.Error()) // no text, no invalid UTF-8
+	}
+	return payload
+}
+
 // id16 makes a trace id of a kind, a seed and a number.
 func id16(kind byte, seed, seq uint64) []byte {
 	id := make([]byte, 16)

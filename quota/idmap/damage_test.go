@@ -109,7 +109,7 @@ func TestFlippedBitsAreNoticed(t *testing.T) {
 	names, _ := dir.list()
 	for _, name := range names {
 		size := len(dir.names[name].now)
-		for at := 0; at < size; at += 1 + size/400 {
+		for at := 0; at < size; at += 1 + size/150 {
 			d := dir.killed()
 			n := d.names[name]
 			n.now[at] ^= 1 << (at % 8)

@@ -1,6 +1,8 @@
 package idmap
 
 import (
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -91,4 +93,25 @@ func (f osFile) Size() (int64, error) {
 		return 0, err
 	}
 	return info.Size(), nil
+}
+
+// readAll reads a whole file of at most maxBytes. What cannot be read is zero,
+// and an error.
+func readAll(f file, maxBytes int64) ([]byte, error) {
+	size, err := f.Size()
+	if err != nil {
+		return nil, err
+	}
+	if size > maxBytes {
+		size, err = maxBytes, fmt.Errorf("%d bytes, more than can be", size)
+	}
+	const piece = 1 << 20
+	content := make([]byte, size)
+	for at := int64(0); at < size; at += piece {
+		_, readErr := f.ReadAt(content[at:min(at+piece, size)], at)
+		if readErr != nil && !errors.Is(readErr, io.EOF) {
+			err = readErr
+		}
+	}
+	return content, err
 }

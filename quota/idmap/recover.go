@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -190,27 +189,6 @@ func (r *recovery) readManifest(fresh bool) error {
 	return nil
 }
 
-// readAll reads a whole file of at most maxBytes. What cannot be read is zero,
-// and an error.
-func readAll(f file, maxBytes int64) ([]byte, error) {
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	if size > maxBytes {
-		size, err = maxBytes, fmt.Errorf("%d bytes, more than can be", size)
-	}
-	const piece = 1 << 20
-	content := make([]byte, size)
-	for at := int64(0); at < size; at += piece {
-		_, readErr := f.ReadAt(content[at:min(at+piece, size)], at)
-		if readErr != nil && !errors.Is(readErr, io.EOF) {
-			err = readErr
-		}
-	}
-	return content, err
-}
-
 // setAside renames a damaged file to a name that nothing has.
 func (r *recovery) setAside(name string) error {
 	to := name + damagedSuffix
@@ -332,6 +310,8 @@ func readLog(m *Map, number uint64) (*foundLog, error) {
 
 // findRecords finds all that are records in a log.
 func findRecords(data []byte) (records []record) {
+	const usual = recordHeaderSize + 9 + entrySize // of one entry
+	records = make([]record, 0, len(data)/usual+1)
 	for at := logHeaderSize; at < len(data); {
 		if r, ok := parseRecord(data, at); ok {
 			records = append(records, r)
@@ -372,6 +352,15 @@ func (r *recovery) replayAll() error {
 			full = len(l.records) > 0 && l.records[0].body.kind == kindFull
 		}
 	}
+	n := 0
+	for _, l := range logs {
+		for _, rec := range l.records {
+			n += len(rec.body.entries) / entrySize
+		}
+	}
+	// In one go, as growing takes longer than all else; but a log may repeat
+	// few keys.
+	m.active = make(map[Key]Entry, min(n, m.cfg.MemEntries))
 	for i, l := range logs {
 		r.replay(l, i == len(logs)-1)
 		if i < len(logs)-1 {
