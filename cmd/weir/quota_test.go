@@ -221,26 +221,62 @@ func TestQuotaSet(t *testing.T) {
 		want *weirv1.SetQuotaRequest
 		says string
 	}{
-		{"count", []string{"set", "2600"}, left, &weirv1.SetQuotaRequest{TracesUsed: new(int32(2600))},
-			"November now counts 2,600 traces, all of them sent by weir; 2,400 of the limit of 5,000 are left."},
-		{"count with others", []string{"set", "2600", "--account", "5f8c"}, others, &weirv1.SetQuotaRequest{Account: "5f8c", TracesUsed: new(int32(2600))},
-			"November now counts 2,600 traces, 100 of them sent by others; 2,360 of the limit of 5,000 are left."},
-		{"count below weir's own", []string{"set", "1"}, fewer, &weirv1.SetQuotaRequest{TracesUsed: new(int32(1))},
-			"November now counts 1 trace, 2,499 fewer than weir has sent; 4,959 of the limit of 5,000 are left."},
-		{"count of 0, nothing left", []string{"set", "0"}, gone, &weirv1.SetQuotaRequest{TracesUsed: new(int32(0))},
-			"nothing is left of the limit of 5,000, and new traces are held."},
+		{
+			"count",
+			[]string{"set", "2600"},
+			left, &weirv1.SetQuotaRequest{TracesUsed: new(int32(2600))},
+			"November now counts 2,600 traces, all of them sent by weir; 2,400 of the limit of 5,000 are left.",
+		},
+		{
+			"count with others",
+			[]string{"set", "2600", "--account", "5f8c"},
+			others, &weirv1.SetQuotaRequest{Account: "5f8c", TracesUsed: new(int32(2600))},
+			"November now counts 2,600 traces, 100 of them sent by others; 2,360 of the limit of 5,000 are left.",
+		},
+		{
+			"count below weir's own",
+			[]string{"set", "1"},
+			fewer, &weirv1.SetQuotaRequest{TracesUsed: new(int32(1))},
+			"November now counts 1 trace, 2,499 fewer than weir has sent; 4,959 of the limit of 5,000 are left.",
+		},
+		{
+			"count of 0, nothing left",
+			[]string{"set", "0"},
+			gone, &weirv1.SetQuotaRequest{TracesUsed: new(int32(0))},
+			"nothing is left of the limit of 5,000, and new traces are held.",
+		},
 		{"count without limit", []string{"set", "7"}, free, &weirv1.SetQuotaRequest{TracesUsed: new(int32(7))}, "there is no limit."},
-		{"limit", []string{"set-limit", "5000"}, halfScope(), &weirv1.SetQuotaRequest{TracesLimit: new(int32(5000))},
-			": the limit is 5,000 traces a month now; 2,640 traces of November are taken."},
-		{"limit above LangSmith's", []string{"set-limit", "9000"}, smith, &weirv1.SetQuotaRequest{TracesLimit: new(int32(9000))},
-			"the limit is 5,000 traces a month now, for LangSmith itself allows no more;"},
-		{"limit that lets held traces go", []string{"set-limit", "8000"}, waits, &weirv1.SetQuotaRequest{TracesLimit: new(int32(8000))},
-			"5,000 traces of November are taken; of 15,000 traces held, those that there is room for are released."},
-		{"no limit", []string{"set-limit", "none"}, free, &weirv1.SetQuotaRequest{TracesLimit: new(int32(0))},
-			": there is no limit on a month's traces now."},
+		{
+			"limit",
+			[]string{"set-limit", "5000"},
+			halfScope(), &weirv1.SetQuotaRequest{TracesLimit: new(int32(5000))},
+			": the limit is 5,000 traces a month now; 2,640 traces of November are taken.",
+		},
+		{
+			"limit above LangSmith's",
+			[]string{"set-limit", "9000"},
+			smith, &weirv1.SetQuotaRequest{TracesLimit: new(int32(9000))},
+			"the limit is 5,000 traces a month now, for LangSmith itself allows no more;",
+		},
+		{
+			"limit that lets held traces go",
+			[]string{"set-limit", "8000"},
+			waits, &weirv1.SetQuotaRequest{TracesLimit: new(int32(8000))},
+			"5,000 traces of November are taken; of 15,000 traces held, those that there is room for are released.",
+		},
+		{
+			"no limit",
+			[]string{"set-limit", "none"},
+			free, &weirv1.SetQuotaRequest{TracesLimit: new(int32(0))},
+			": there is no limit on a month's traces now.",
+		},
 		{"no limit as a number", []string{"set-limit", "0"}, free, &weirv1.SetQuotaRequest{TracesLimit: new(int32(0))}, "no limit"},
-		{"the configured limit", []string{"set-limit", "Default"}, halfScope(), &weirv1.SetQuotaRequest{ClearLimit: true},
-			": the configured limit applies again; the limit is 5,000 traces a month now;"},
+		{
+			"the configured limit",
+			[]string{"set-limit", "Default"},
+			halfScope(), &weirv1.SetQuotaRequest{ClearLimit: true},
+			": the configured limit applies again; the limit is 5,000 traces a month now;",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -274,24 +310,44 @@ func TestQuotaRelease(t *testing.T) {
 		code   int
 		says   string
 	}{
-		{"all", nil, roomy, 312, &weirv1.ReleaseHeldRequest{}, exitOK,
-			": all 312 traces held are released, those that show an error before others, then newest first. They count for November: 4,522 of 5,000 are used then."},
-		{"some", []string{"--traces", "100", "--oldest-first"}, roomy, 100, &weirv1.ReleaseHeldRequest{Traces: new(int32(100)), OldestFirst: true}, exitOK,
-			": 100 of 312 traces held are released, those that show an error before others, then oldest first. They"},
-		{"no room for all", []string{"--traces", "200"}, roomy, 50, &weirv1.ReleaseHeldRequest{Traces: new(int32(200))}, exitOK,
-			"newest first; there is no room for more. They count"},
+		{
+			"all", nil, roomy, 312, &weirv1.ReleaseHeldRequest{}, exitOK,
+			": all 312 traces held are released, those that show an error before others, then newest first. They count for November: 4,522 of 5,000 are used then.",
+		},
+		{
+			"some",
+			[]string{"--traces", "100", "--oldest-first"},
+			roomy, 100, &weirv1.ReleaseHeldRequest{Traces: new(int32(100)), OldestFirst: true}, exitOK,
+			": 100 of 312 traces held are released, those that show an error before others, then oldest first. They",
+		},
+		{
+			"no room for all",
+			[]string{"--traces", "200"},
+			roomy, 50, &weirv1.ReleaseHeldRequest{Traces: new(int32(200))}, exitOK,
+			"newest first; there is no room for more. They count",
+		},
 		{"one", []string{"--traces", "1"}, roomy, 1, &weirv1.ReleaseHeldRequest{Traces: new(int32(1))}, exitOK, ": 1 of 312 traces held is released,"},
-		{"a dry run of a project", []string{"--project", "chat", "--dry-run"}, roomy, 10, &weirv1.ReleaseHeldRequest{Project: new("chat"), DryRun: true}, exitOK,
-			": 10 of 312 traces of project chat held would be released,"},
+		{
+			"a dry run of a project",
+			[]string{"--project", "chat", "--dry-run"},
+			roomy, 10, &weirv1.ReleaseHeldRequest{Project: new("chat"), DryRun: true}, exitOK,
+			": 10 of 312 traces of project chat held would be released,",
+		},
 		{"without limit", nil, free, 312, &weirv1.ReleaseHeldRequest{}, exitOK, "newest first. They count for November.\n"},
 		{"nothing held", nil, none, 0, &weirv1.ReleaseHeldRequest{}, exitOK, ": nothing is held."},
 		{"nothing held of no project", []string{"--project", ""}, roomy, 0, &weirv1.ReleaseHeldRequest{Project: new("")}, exitOK, ": nothing of no project is held."},
-		{"nothing left", nil, fullScope(), 0, &weirv1.ReleaseHeldRequest{}, exitFailed,
-			": nothing can be released of 15,000 traces held: all 5,000 traces of November are used. Raise the limit with `weir quota set-limit`, or wait for 1 Dec."},
+		{
+			"nothing left", nil, fullScope(), 0, &weirv1.ReleaseHeldRequest{}, exitFailed,
+			": nothing can be released of 15,000 traces held: all 5,000 traces of November are used. Raise the limit with `weir quota set-limit`, or wait for 1 Dec.",
+		},
 		{"nothing left, a dry run", []string{"--dry-run"}, fullScope(), 0, &weirv1.ReleaseHeldRequest{DryRun: true}, exitOK, "nothing can be released"},
 		{"refused", nil, refused, 0, &weirv1.ReleaseHeldRequest{}, exitFailed, ": LangSmith refuses new traces.\n"},
-		{"budget of the project", []string{"--project", "chat"}, budget, 0, &weirv1.ReleaseHeldRequest{Project: new("chat")}, exitFailed,
-			"of 312 traces of project chat held: the budget of project chat is used."},
+		{
+			"budget of the project",
+			[]string{"--project", "chat"},
+			budget, 0, &weirv1.ReleaseHeldRequest{Project: new("chat")}, exitFailed,
+			"of 312 traces of project chat held: the budget of project chat is used.",
+		},
 		{"budgets", nil, budget, 0, &weirv1.ReleaseHeldRequest{}, exitFailed, "the budgets of the projects they belong to are used."},
 	}
 	for _, tt := range tests {
@@ -390,7 +446,14 @@ func TestGaugeCells(t *testing.T) {
 		n, limit int64
 		want     int
 	}{
-		{-5, 5000, 0}, {0, 5000, 0}, {1, 5000, 1}, {2500, 5000, 20}, {4999, 5000, 39}, {5000, 5000, 40}, {9000, 5000, 40}, {0, 0, 40},
+		{-5, 5000, 0},
+		{0, 5000, 0},
+		{1, 5000, 1},
+		{2500, 5000, 20},
+		{4999, 5000, 39},
+		{5000, 5000, 40},
+		{9000, 5000, 40},
+		{0, 0, 40},
 		{1 << 30, 1<<31 - 1, 20},
 	} {
 		if got := gaugeCells(tt.n, tt.limit); got != tt.want {
