@@ -57,15 +57,19 @@ func quotaSentence(s *weirv1.QuotaScope) string {
 
 func usedClause(s *weirv1.QuotaScope, month string) string {
 	used, limit := int64(s.GetTracesUsed()), int64(s.GetTracesLimit())
+	others := ""
+	if s.GetTracesOthers() > 0 {
+		others = fmt.Sprintf(", %s of them by others", humanCount(int64(s.GetTracesOthers())))
+	}
 	switch all := taken(s); {
 	case s.TracesLimit == nil:
-		return fmt.Sprintf("%s of %s %s used, and there is no limit", traces(used), month, isAre(used, "is", "are"))
+		return fmt.Sprintf("%s of %s %s used%s, and there is no limit", traces(used), month, isAre(used, "is", "are"), others)
 	case all > limit:
 		return fmt.Sprintf("%s of %s are used or on their way, %s more than the limit of %s", traces(all), month, humanCount(all-limit), humanCount(limit))
 	case all == limit:
-		return fmt.Sprintf("All %s of %s are used, and new ones are %s", traces(limit), month, fate(s))
+		return fmt.Sprintf("All %s of %s are used%s, and new ones are %s", traces(limit), month, others, fate(s))
 	default:
-		return fmt.Sprintf("%s of %s of %s are used", humanCount(used), traces(limit), month)
+		return fmt.Sprintf("%s of %s of %s %s used%s", humanCount(used), traces(limit), month, isAre(used, "is", "are"), others)
 	}
 }
 
@@ -84,6 +88,9 @@ func fate(s *weirv1.QuotaScope) string {
 }
 
 func forecastClause(s *weirv1.QuotaScope) string {
+	if s.GetRefusedReason() != "" && s.GetPolicy() != "forward" {
+		return "" // nothing new is sent
+	}
 	if s.TracesLimit != nil && taken(s) >= int64(s.GetTracesLimit()) {
 		if s.GetPolicy() == "forward" && s.ProjectedTraces != nil {
 			return fmt.Sprintf("at %s a day they will be about %s", pace(s), humanCount(int64(s.GetProjectedTraces())))

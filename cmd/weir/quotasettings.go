@@ -74,12 +74,20 @@ func (s *settings) quotaRules() quota.Rules {
 	}
 }
 
-// takeQuota takes all that is set about the quota from next, and where it was
-// set: quotaRules asks that.
+// atStart reports whether a setting about the quota is no rule of the guard's,
+// and is read when weir starts.
+func atStart(name string) bool {
+	return name == "quota.hold_max_age" || name == "quota.ask_langsmith"
+}
+
+// takeQuota takes the rules of the quota from next, and where they were set:
+// quotaRules asks that.
 func (s *settings) takeQuota(next *settings) {
+	maxAge, ask := s.Quota.HoldMaxAge, s.Quota.AskLangSmith
 	s.Quota = next.Quota
+	s.Quota.HoldMaxAge, s.Quota.AskLangSmith = maxAge, ask
 	for i := range table {
-		if st := &table[i]; st.group == groupQuota {
+		if st := &table[i]; st.group == groupQuota && !atStart(st.name) {
 			s.origins[st.name] = next.origins[st.name]
 		}
 	}

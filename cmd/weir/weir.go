@@ -353,7 +353,7 @@ func (s *settings) apply(next *settings) (changed, fixed []string) {
 			s.Workspace = next.Workspace
 		case st.name == "project":
 			s.Project = next.Project
-		case st.group == groupQuota:
+		case st.group == groupQuota && !atStart(st.name):
 			// Taken below, all at once.
 		default:
 			fixed = append(fixed, st.name)
