@@ -185,14 +185,16 @@ func (a *accounts) learn(c caller, tenant string) error {
 	a.tenants[c] = tenant
 	after := a.account(c)
 	clear(a.byLane)
-	if err := a.q.SetNote(tenantNotes+c.upstream+" "+c.credential, []byte(tenant)); err != nil {
-		return fmt.Errorf("keep the tenant of a key: %w", err)
-	}
 	delete(a.open, c)
 	delete(a.callers, before.Name)
 	a.callers[after.Name] = c
 	if err := a.guard.Unite(before.Name, after); err != nil {
 		return fmt.Errorf("unite the accounts of one tenant: %w", err)
+	}
+	// Last: with the note and without this, nobody would ask again, and the
+	// caller's own account would stand for ever.
+	if err := a.q.SetNote(tenantNotes+c.upstream+" "+c.credential, []byte(tenant)); err != nil {
+		return fmt.Errorf("keep the tenant of a key: %w", err)
 	}
 	return nil
 }

@@ -294,7 +294,11 @@ func TestLostLedgerIsRestoredFromTheDisk(t *testing.T) {
 	r.close(t.Context())
 	r.ledger = quota.NewMemory() // lost
 	r.reopenLimited()
-	for r.f.QuotaStatus() == nil || r.f.QuotaStatus()[0].Held != 2 || r.f.QuotaStatus()[0].Reserved != 3 {
+	restored := func() bool {
+		s := r.f.QuotaStatus()
+		return len(s) == 1 && s[0].Held == 2 && s[0].Reserved == 3
+	}
+	for !restored() {
 		select {
 		case <-t.Context().Done():
 			t.Fatalf("not restored: %+v", r.f.QuotaStatus())

@@ -193,13 +193,14 @@ func (g *Guard) Admit(account string, traces []Trace) (*Admission, error) {
 	}
 	a := &Admission{Verdicts: verdicts, account: account}
 	over := 0
-	for i, v := range verdicts {
+	for i, t := range traces {
+		v := verdicts[i]
 		if !v.Fresh {
 			continue
 		}
 		switch v.State {
 		case Reserved:
-			a.fresh = append(a.fresh, traces[i].ID)
+			a.fresh = append(a.fresh, t.ID)
 		case Held, Dropped:
 			over++
 		default:

@@ -144,10 +144,16 @@ func (g *Guard) cleared(account string, s *scope) error {
 func (g *Guard) tookNew(account string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if s := g.scope(account); s.Refused != nil {
-		_ = g.cleared(account, s) // only orders can fail, and the next success repeats it
+	s := g.scope(account)
+	if s.Refused == nil || s.Refused.Trial == 0 && g.cfg.Now().Sub(s.Refused.Last) < underWay {
+		return // it may have been under way when another was refused
 	}
+	_ = g.cleared(account, s) // only orders can fail, and the next success repeats it
 }
+
+// underWay is for how long after a refusal requests may be answered that were
+// sent before it.
+const underWay = 15 * time.Second
 
 // Trial lets one more trace go while LangSmith refuses, to see whether it still
 // does. For where LangSmith cannot be asked.

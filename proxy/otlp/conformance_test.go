@@ -175,9 +175,9 @@ func TestBombsAndLargeMessagesAreRejectedUnread(t *testing.T) {
 	big := okSpan()
 	big.Name = strings.Repeat("x", 8<<20)
 	bomb := marshal(t, requestOf(big))
-	fits := okSpan()
-	fits.Name = strings.Repeat("x", 50<<10)
 	eachTransport(t, cfg, func(t *testing.T, sink *fakeSink, s sender) {
+		fits := okSpan() // of each: they run side by side
+		fits.Name = strings.Repeat("x", 50<<10)
 		for _, encoding := range []string{nameGzip, nameZstd, ""} {
 			if encoding == "" {
 				fits.Name += "y" // still fits
