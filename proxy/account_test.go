@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -148,4 +149,36 @@ func TestLimitsThatLangSmithEndsAreNotWaitedOut(t *testing.T) {
 	r.clock.set(r.clock.now().Add(20 * time.Minute)) // it is asked again, and the hour is not over
 	r.f.pokeWatch()
 	r.until("it to arrive", func(t queue.Totals) bool { return t.Delivered == 1 })
+}
+
+// TestHeldDataFollowsWeirsOwnKey has weir's key replaced by one of another
+// tenant while data waits under it.
+func TestHeldDataFollowsWeirsOwnKey(t *testing.T) {
+	t.Parallel()
+	r := newLimitedRig(t, quota.Rules{Traces: 1})
+	r.bring("one:a", "two:a", "three:a")
+	r.until("one", func(t queue.Totals) bool { return t.Delivered == 1 && t.Held == 2 })
+	next := r.dest
+	next.APIKey, next.Workspace = "lsv2_pt_own_key_0002", "0c1b2a39-0000-4000-8000-000000000002"
+	r.f.SetDestination(next)
+	held := func() int64 {
+		for _, s := range r.f.QuotaStatus() {
+			if strings.HasSuffix(s.Account, "0002") {
+				return s.Held
+			}
+		}
+		return 0
+	}
+	for held() != 2 {
+		select {
+		case <-t.Context().Done():
+			t.Fatalf("what is held did not follow: %+v", r.f.QuotaStatus())
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+	r.rules.Traces = 10
+	if err := r.f.SetQuotaRules(r.rules); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the rest", func(t queue.Totals) bool { return t.Delivered == 3 && t.Held == 0 })
 }

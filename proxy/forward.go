@@ -198,6 +198,8 @@ func (f *Forwarder) Close(ctx context.Context) (interrupted int) {
 // for them is tried at once.
 func (f *Forwarder) SetDestination(d Destination) {
 	f.setDestination(&d)
+	f.stranded.Store(true) // what is held may be another account's now
+	f.pokeHold()
 	f.pokeWatch()
 	f.Wake()
 }

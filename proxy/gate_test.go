@@ -1,7 +1,9 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
@@ -312,4 +314,44 @@ func TestLostLedgerIsRestoredFromTheDisk(t *testing.T) {
 	r.up.set(nil)
 	r.f.Wake()
 	r.until("three traces to arrive", func(t queue.Totals) bool { return t.Delivered == 3 && t.Held == 3 })
+}
+
+// TestFullHoldDropsTheOldest fills the hold's share of the disk.
+func TestFullHoldDropsTheOldest(t *testing.T) {
+	t.Parallel()
+	r := newLimitedRig(t, quota.Rules{Traces: 1})
+	r.close(t.Context())
+	r.disk = queue.Config{MaxBytes: 16 << 20, SegmentBytes: 1 << 20, HeldShare: 0.05}
+	r.reopenLimited()
+	r.bring("first:a")
+	random := rand.NewChaCha8([32]byte{1})
+	text := make([]byte, 100<<10)
+	refused := 0
+	for i := range 30 {
+		_, _ = random.Read(text) // never fails
+		line := fmt.Sprintf("trace%d:%x", i, text)
+		e := &Export{Protocol: protocolLines, Payload: []byte(line + "\n"), Items: 1, TraceIDs: []TraceID{lineTrace(line)}}
+		for {
+			_, err := r.a.Accept(t.Context(), e)
+			if err == nil {
+				break
+			}
+			var pressure *PressureError
+			if !errors.As(err, &pressure) || pressure.Reason != "held_full" || t.Context().Err() != nil {
+				t.Fatal(err)
+			}
+			refused++
+			select { // as a caller does, who is told to come again
+			case <-r.up.arrived:
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}
+	got := r.q.Stats().Totals
+	r.conserved(got)
+	if refused == 0 || got.DroppedByReason[reasonHoldFull] == 0 || got.Held == 0 || got.Dropped != got.DroppedByReason[reasonHoldFull] {
+		t.Errorf("refused %d times: %+v", refused, got)
+	}
+	r.bring("trace0:b") // the oldest: dropped, and so is what comes of it
+	r.until("its rest", func(t queue.Totals) bool { return t.Dropped > got.Dropped })
 }

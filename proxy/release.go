@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -33,6 +34,7 @@ type holder struct {
 	f       *Forwarder
 	expired time.Time // when held data was last looked at for its age
 	swept   bool      // what an earlier process left was looked at
+	reason  string    // of the drops that are being made
 }
 
 // run works until ctx is done.
@@ -64,6 +66,11 @@ func (h *holder) round(ctx context.Context) error {
 	if err := f.guard.Advance(); err != nil {
 		return err
 	}
+	for _, l := range f.q.Lanes() { // what is only held is sent by nobody, and has an account, too
+		if lane, err := parseLane(l.Descriptor); err == nil {
+			f.accounts.name(lane)
+		}
+	}
 	if !h.swept {
 		if err := h.takeUp(ctx); err != nil {
 			return err
@@ -91,11 +98,6 @@ func (h *holder) round(ctx context.Context) error {
 // has lost.
 func (h *holder) takeUp(ctx context.Context) error {
 	f := h.f
-	for _, l := range f.q.Lanes() {
-		if lane, err := parseLane(l.Descriptor); err == nil {
-			f.accounts.name(lane)
-		}
-	}
 	if !f.guard.Whole() {
 		if err := h.restore(ctx); err != nil {
 			return fmt.Errorf("restore the ledger from what is on disk: %w", err)
@@ -275,6 +277,12 @@ func (h *holder) sweepOnce(ctx context.Context, account string) (seen, moved int
 		if states, failed = f.guard.States(account, m.Traces); failed != nil {
 			return false
 		}
+		if slices.Contains(states, quota.Unknown) {
+			// It was held for another account, before weir's own key was replaced.
+			if failed = f.guard.Restore(account, slices.Clone(m.Traces), true); failed != nil {
+				return false
+			}
+		}
 		if slices.ContainsFunc(states, leavesHold) {
 			at := standing{m.Lane, m.Place}
 			if found[at] == nil {
@@ -344,7 +352,7 @@ func (h *holder) sweepLease(account string, lane Lane, hold queue.Place, lease *
 		}
 		if drops > 0 && drops == len(fr.Traces) {
 			settlements = append(settlements, queue.Settlement{
-				Frame: i, Result: queue.ResultDropped, Reason: reasonHoldAge, Blobs: blobsOf(lane, fr),
+				Frame: i, Result: queue.ResultDropped, Reason: cmp.Or(h.reason, reasonHoldAge), Blobs: blobsOf(lane, fr),
 			})
 			continue
 		}
@@ -443,7 +451,9 @@ func (h *holder) expire(ctx context.Context) error {
 	lanes := h.lanes()
 	old := map[string][]TraceID{}
 	var freed, wanted int64
+	h.reason = reasonHoldAge
 	if pressed {
+		h.reason = reasonHoldFull
 		wanted = f.q.Stats().MaxHeld / 20
 	}
 	err := f.q.EachFrame(ctx, queue.FrameFilter{Places: f.holds.has}, func(m queue.FrameMeta) bool {
