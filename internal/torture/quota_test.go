@@ -93,7 +93,7 @@ func TestLangSmithsOwnLimitIsHeard(t *testing.T) {
 			}
 			// Once for each time: what was under way at the first refusal, and is
 			// taken after it, looks like the end of it.
-			said, ended := strings.Count(w.Log(), "LangSmith refuses new traces"), strings.Count(w.Log(), "LangSmith takes new traces again")
+			said, ended := strings.Count(w.Log(), "the upstream refuses new traces"), strings.Count(w.Log(), "the upstream takes new traces again")
 			if said != ended+1 {
 				t.Errorf("weir has said %d times that LangSmith refuses, and %d times that it takes traces again:\n%s", said, ended, w.Log())
 			}
