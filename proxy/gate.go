@@ -35,6 +35,9 @@ type entry struct {
 	admission *quota.Admission
 }
 
+// maxProjectBytes bounds the names of projects that are told apart.
+const maxProjectBytes = 256
+
 // defaultProject is where LangSmith files what names no project (LangSmith
 // docs: trace with the API).
 const defaultProject = "default"
@@ -53,7 +56,7 @@ func (g *gate) admit(lane Lane, own *queue.Export, e *Export) (*entry, error) {
 			m := &e.Marks[i]
 			t.Failed, t.Follows = m.Failed, m.Follows
 			if m.Project != "" {
-				t.Project = m.Project
+				t.Project = clip(m.Project, maxProjectBytes)
 			}
 		}
 		*traces = append(*traces, t)
@@ -88,7 +91,7 @@ func (g *gate) borrow() *[]quota.Trace {
 // project is where a lane's data goes that does not say so itself.
 func (g *gate) project(lane Lane) string {
 	if p := resolve(lane.Project, refProject, g.dest.Load().Project); p != "" {
-		return p
+		return clip(p, maxProjectBytes)
 	}
 	return defaultProject
 }

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"fmt"
-	"slices"
 
 	"weir/proxy/runs"
 )
@@ -31,7 +30,7 @@ func TracesOf(ops []runs.Op) (ids []TraceID, marks []TraceMark) {
 		if e := op.Fields[runs.Error]; len(e) > 0 && string(e) != "null" && string(e) != `""` {
 			m.Failed = true
 		}
-		if m.Project == "" && op.Kind == runs.Create && !op.NoProject {
+		if m.Project == "" && (op.Kind == runs.Create && !op.NoProject || op.Kind == runs.Update) {
 			m.Project = op.Project()
 		}
 	}
@@ -43,11 +42,11 @@ type RunsDivider struct{}
 
 // Slice implements Divider.
 func (RunsDivider) Slice(payload []byte, from, to int) (Piece, error) {
-	var out Piece
+	var out runsPiece
 	n := 0
-	err := runs.Scan(payload, func(op runs.Op) error {
+	err := runs.ScanStored(payload, func(op runs.Op, stored []byte) error {
 		if n >= from && n < to {
-			out.add(&op)
+			out.add(&op, stored)
 		}
 		n++
 		return nil
@@ -58,7 +57,7 @@ func (RunsDivider) Slice(payload []byte, from, to int) (Piece, error) {
 	if out.Items != to-from || to <= from {
 		return Piece{}, fmt.Errorf("operations %d to %d of a payload with %d: there are no such", from, to, n)
 	}
-	return out, nil
+	return out.Piece, nil
 }
 
 // Split implements Divider. An operation that does not name its trace belongs to
@@ -66,9 +65,9 @@ func (RunsDivider) Slice(payload []byte, from, to int) (Piece, error) {
 // attachment and its run), else part is asked about the run's own id: that of a
 // root run is the trace's.
 func (RunsDivider) Split(payload []byte, n int, part func(TraceID) int) ([]Piece, error) {
-	pieces := make([]Piece, n)
+	out := make([]runsPiece, n)
 	of := map[runs.ID]int{} // pieces of the runs so far
-	err := runs.Scan(payload, func(op runs.Op) error {
+	err := runs.ScanStored(payload, func(op runs.Op, stored []byte) error {
 		k, known := of[op.ID]
 		if !op.Trace.IsZero() {
 			k, known = part(TraceID(op.Trace)), true
@@ -76,22 +75,41 @@ func (RunsDivider) Split(payload []byte, n int, part func(TraceID) int) ([]Piece
 		if !known {
 			k = part(TraceID(op.ID))
 		}
-		of[op.ID] = k
-		pieces[k].add(&op)
+		if !op.ID.IsZero() {
+			of[op.ID] = k
+		}
+		out[k].add(&op, stored)
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read run operations: %w", err)
 	}
+	pieces := make([]Piece, n)
+	for k := range out {
+		pieces[k] = out[k].Piece
+	}
 	return pieces, nil
 }
 
-// add appends an operation to a piece.
-func (p *Piece) add(op *runs.Op) {
-	p.Payload = runs.Append(p.Payload, op)
+// runsPiece is a piece being put together.
+type runsPiece struct {
+	Piece
+
+	seen map[TraceID]struct{}
+}
+
+// add appends an operation as it is stored.
+func (p *runsPiece) add(op *runs.Op, stored []byte) {
+	p.Payload = runs.AppendStored(p.Payload, stored)
 	p.Items++
-	if id := TraceID(op.Trace); !op.Trace.IsZero() && !slices.Contains(p.Traces, id) {
-		p.Traces = append(p.Traces, id)
+	if id := TraceID(op.Trace); !op.Trace.IsZero() {
+		if _, have := p.seen[id]; !have {
+			if p.seen == nil {
+				p.seen = map[TraceID]struct{}{}
+			}
+			p.seen[id] = struct{}{}
+			p.Traces = append(p.Traces, id)
+		}
 	}
 	if op.Blob != "" {
 		p.Blobs = append(p.Blobs, op.Blob)

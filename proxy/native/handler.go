@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -159,10 +158,10 @@ func (h *Handler) keep(ctx context.Context, caller proxy.Caller, requests []*int
 			e.Payload = append(e.Payload, in.payload...)
 		}
 		e.Items += len(in.ops)
-		if ops == nil {
+		if len(requests) == 1 {
 			ops = in.ops
 		} else {
-			ops = append(slices.Clip(ops), in.ops...)
+			ops = append(ops, in.ops...)
 		}
 	}
 	if e.Items == 0 {

@@ -49,9 +49,16 @@ type intake struct {
 // release forgets the request, and grants a very large one no memory beyond it.
 func (in *intake) release() {
 	in.export = proxy.Export{}
+	in.summary.forget()
 	if cap(in.summary.TraceIDs) > maxRetainedIDs {
 		in.summary = Summary{}
 	}
+}
+
+// forget lets go of the strings of the last request.
+func (sum *Summary) forget() {
+	clear(sum.marks)
+	sum.Marks, sum.marks = nil, sum.marks[:0]
 }
 
 // admit checks a complete message and makes it durable. The caller has charged

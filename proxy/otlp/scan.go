@@ -1,6 +1,7 @@
 package otlp
 
 import (
+	"bytes"
 	"encoding/hex"
 	"hash/maphash"
 	"slices"
@@ -57,6 +58,7 @@ func Scan(payload []byte, maxSpans int, sum *Summary) error {
 	sum.Marks, sum.marks = nil, sum.marks[:0]
 	sum.scan.begin(sum, payload, maxSpans)
 	e := sum.scan.walk(payload, requestType, 1)
+	sum.scan.fallBack()
 	sum.scan.end()
 	if e != nil {
 		return e
@@ -84,7 +86,9 @@ type scanner struct {
 	project                   []byte // that it names itself
 	failed                    bool
 
-	resourceProject []byte // of the resource being walked
+	resourceProject []byte // of the resource being walked, which may follow its spans
+	inResource      []int  // where the traces of its spans are in the summary
+	fallbacks       []fallback
 	// each is called with the trace of every span, if it is set.
 	each func(proxy.TraceID)
 
@@ -137,8 +141,16 @@ func (s *scanner) enter(f *field, v []byte, depth int) *ScanError {
 	case hookLink:
 		return s.link(f, v, depth)
 	case hookResourceSpans:
-		s.resourceProject = nil
-		return s.walk(v, f.message, depth+1)
+		s.resourceProject, s.inResource = nil, s.inResource[:0]
+		if e := s.walk(v, f.message, depth+1); e != nil {
+			return e
+		}
+		if len(s.resourceProject) > 0 {
+			for _, at := range s.inResource {
+				s.fallbacks = append(s.fallbacks, fallback{at, s.resourceProject})
+			}
+		}
+		return nil
 	case hookStatus:
 		if e := s.walk(v, f.message, depth+1); e != nil {
 			return e
@@ -225,32 +237,58 @@ func (s *scanner) span(f *field, v []byte, depth int) *ScanError {
 	return nil
 }
 
+// fallback is the project of a trace that no span of it names.
+type fallback struct {
+	at      int // in the summary
+	project []byte
+}
+
 // mark notes what the span says about its trace, the at-th of the summary.
 func (s *scanner) mark(at int) {
-	sum := s.sum
-	project := s.project
-	if len(project) == 0 {
-		project = s.resourceProject
+	if n := len(s.inResource); n == 0 || s.inResource[n-1] != at {
+		s.inResource = append(s.inResource, at)
 	}
-	if len(project) == 0 && !s.failed {
+	if len(s.project) == 0 && !s.failed {
 		return
 	}
+	m := s.sum.markAt(at)
+	m.Failed = m.Failed || s.failed
+	if m.Project == "" && len(s.project) > 0 {
+		m.Project = s.sum.projectName(s.project)
+	}
+}
+
+// markAt is the mark of a trace.
+func (sum *Summary) markAt(at int) *proxy.TraceMark {
 	for len(sum.marks) <= at {
 		sum.marks = append(sum.marks, proxy.TraceMark{})
 	}
-	m := &sum.marks[at]
-	m.Failed = m.Failed || s.failed
-	if m.Project == "" && len(project) > 0 {
-		m.Project = sum.projectName(project)
+	return &sum.marks[at]
+}
+
+// fallBack gives the traces that no span names a project of that of a resource.
+func (s *scanner) fallBack() {
+	for _, f := range s.fallbacks {
+		if m := s.sum.markAt(f.at); m.Project == "" {
+			m.Project = s.sum.projectName(f.project)
+		}
 	}
+	clear(s.fallbacks)
+	s.fallbacks = s.fallbacks[:0]
 }
 
 // maxProjectNames bounds the names that are remembered from one request to the
 // next.
 const maxProjectNames = 256
 
+// maxProjectBytes bounds a name; of a longer one its beginning counts.
+const maxProjectBytes = 256
+
 // projectName is name as a string, which is made once for each name.
 func (sum *Summary) projectName(name []byte) string {
+	if len(name) > maxProjectBytes {
+		name = bytes.ToValidUTF8(name[:maxProjectBytes], nil)
+	}
 	if s, ok := sum.projects[string(name)]; ok {
 		return s
 	}

@@ -166,6 +166,21 @@ func Scan(payload []byte, fn func(Op) error) error {
 	})
 }
 
+// ScanStored is Scan that also yields the operation's stored form, for
+// AppendStored: what this weir does not know of it goes along.
+func ScanStored(payload []byte, fn func(op Op, stored []byte) error) error {
+	return eachStored(payload, func(stored []byte) error {
+		op, err := parse(stored)
+		if err != nil {
+			return err
+		}
+		return fn(op, stored)
+	})
+}
+
+// AppendStored appends an operation in the form that ScanStored yields.
+func AppendStored(dst, stored []byte) []byte { return appendBytes(dst, numOperation, stored) }
+
 // eachStored calls fn with the stored form of each operation, without its tag
 // and length.
 func eachStored(payload []byte, fn func(stored []byte) error) error {
