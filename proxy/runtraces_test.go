@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bytes"
 	"testing"
 
 	"weir/proxy/runs"
@@ -50,7 +51,7 @@ func TestRunsAreSplitByTrace(t *testing.T) {
 		for _, n := range numbers {
 			expect = runs.Append(expect, &ops[n])
 		}
-		if string(pieces[k].Payload) != string(expect) || pieces[k].Items != len(numbers) {
+		if !bytes.Equal(pieces[k].Payload, expect) || pieces[k].Items != len(numbers) {
 			t.Errorf("piece %d has %d operations, want %v", k, pieces[k].Items, numbers)
 		}
 	}
