@@ -182,3 +182,43 @@ func TestHeldDataFollowsWeirsOwnKey(t *testing.T) {
 	}
 	r.until("the rest", func(t queue.Totals) bool { return t.Delivered == 3 && t.Held == 0 })
 }
+
+// TestTrialsAreHourly: where LangSmith does not say whether it refuses, one
+// trace an hour finds out.
+func TestTrialsAreHourly(t *testing.T) {
+	t.Parallel()
+	r := newLimitedRig(t, quota.Rules{Traces: 100})
+	r.asking().set(true, nil) // it says nothing of limits
+	r.up.set(func(*Request, []string) Outcome {
+		return Outcome{Kind: Retry, Reason: "quota_month", Scope: ScopeAccount, Exchange: Exchange{Status: 429}}
+	})
+	for i := range 10 {
+		r.bring(fmt.Sprintf("t%d:a", i))
+	}
+	r.until("them to be held", func(t queue.Totals) bool {
+		r.clock.set(r.clock.now().Add(100 * time.Millisecond))
+		r.f.poke()
+		return t.Held == 10
+	})
+	before := r.up.count()
+	for range 40 { // less than an hour, looked at often
+		r.clock.set(r.clock.now().Add(time.Minute))
+		r.f.pokeWatch()
+		r.f.pokeHold()
+		r.f.poke()
+		select {
+		case <-r.up.arrived:
+		case <-time.After(3 * time.Millisecond):
+		}
+	}
+	if n := r.up.count() - before; n > 2 {
+		t.Errorf("%d requests went to find out within 40 minutes", n)
+	}
+	r.up.set(nil)
+	r.until("a trial to end it", func(t queue.Totals) bool {
+		r.clock.set(r.clock.now().Add(time.Minute))
+		r.f.pokeWatch()
+		r.f.poke()
+		return t.Delivered == 10
+	})
+}

@@ -64,17 +64,18 @@ type watch struct {
 
 // schedule is when something is asked next.
 type schedule struct {
-	at    time.Time
-	tries int
+	at, set time.Time // set: when that was decided
+	tries   int
 	// denied: the key may not ask this.
 	denied bool
 	busy   bool // a refusal was known when it was last asked
 }
 
-// due reports whether it is time, taking a clock that was set back into account.
-func (s *schedule) due(now time.Time, limit time.Duration) bool {
-	return !s.at.After(now) || s.at.After(now.Add(2*limit))
-}
+// due reports whether it is time. A clock that was set back makes it so.
+func (s *schedule) due(now time.Time) bool { return !s.at.After(now) || now.Before(s.set) }
+
+// in puts off the next time.
+func (s *schedule) in(now time.Time, d time.Duration) { s.at, s.set = now.Add(d), now }
 
 // again puts off the next time, doubling up to a cap.
 func (s *schedule) again(now time.Time, first, limit time.Duration) {
@@ -83,7 +84,7 @@ func (s *schedule) again(now time.Time, first, limit time.Duration) {
 		d = min(limit, first<<s.tries)
 	}
 	s.tries++
-	s.at = now.Add(d)
+	s.in(now, d)
 }
 
 func (w *watch) of(subject string) *schedule {
@@ -145,7 +146,7 @@ func (w *watch) ask(ctx context.Context, q *Question) Answer {
 func (w *watch) date(ctx context.Context) {
 	now := w.f.cfg.Now()
 	s := w.of("date")
-	if !w.f.guard.NeedsDate() || !s.due(now, askCap) {
+	if !w.f.guard.NeedsDate() || !s.due(now) {
 		return
 	}
 	if a := w.ask(ctx, &Question{Path: pathInfo}); a.Status == 0 {
@@ -165,7 +166,7 @@ func (w *watch) tenant(ctx context.Context, c caller) {
 	now := w.f.cfg.Now()
 	s := w.of("tenant " + c.upstream + c.credential)
 	key, ok := w.f.accounts.key(c)
-	if !ok || !s.due(now, askTenantCap) {
+	if !ok || !s.due(now) {
 		return
 	}
 	a := w.ask(ctx, &Question{Path: pathTenant, APIKey: key})
@@ -192,15 +193,11 @@ func (w *watch) limits(ctx context.Context, account string) {
 	s := w.of("limits " + account)
 	waiting := w.f.waitsForQuota(account)
 	if waiting && !s.busy {
-		s.at, s.tries, s.denied = now, 0, false
+		*s = schedule{}
 	}
 	s.busy = waiting
-	every := askUsage
-	if waiting {
-		every = askCap
-	}
 	c, key, ok := w.f.accounts.caller(account)
-	if !ok || key == "" || !s.due(now, every) {
+	if !ok || key == "" || !s.due(now) {
 		return
 	}
 	a := w.ask(ctx, &Question{Path: pathLimits, APIKey: key, Workspace: c.workspace})
@@ -216,7 +213,7 @@ func (w *watch) limits(ctx context.Context, account string) {
 	if waiting {
 		s.again(now, askFirst, askCap)
 	} else {
-		s.at = now.Add(askUsage)
+		s.in(now, askUsage)
 	}
 	kind, until, err := w.f.guard.Reported(account, quota.UsageLimits{Rejecting: *u.InRejectSet, Type: u.UsageLimitType, Limit: u.TenantLimit})
 	if err != nil {
@@ -245,7 +242,7 @@ func (w *watch) unsaid(account string, s *schedule, a *Answer, waiting bool) {
 	// or not for this key.
 	first := !s.denied
 	s.denied = true
-	s.at = now.Add(trialEvery)
+	s.in(now, trialEvery)
 	if first || !waiting {
 		return
 	}
@@ -264,7 +261,7 @@ func (w *watch) usage(ctx context.Context, account string) {
 	s := w.of("usage " + account)
 	tenant := w.f.accounts.tenantOf(account)
 	c, key, ok := w.f.accounts.caller(account)
-	if !ok || key == "" || tenant == "" || !s.due(now, 24*time.Hour) {
+	if !ok || key == "" || tenant == "" || !s.due(now) {
 		return
 	}
 	month := quota.MonthOf(now)
@@ -278,10 +275,11 @@ func (w *watch) usage(ctx context.Context, account string) {
 		s.again(now, askFirst, askUsage)
 		return
 	case a.Status != http.StatusOK:
-		s.at = now.Add(24 * time.Hour)
+		s.in(now, 24*time.Hour)
 		return
 	}
-	s.at, s.tries = now.Add(askUsage), 0
+	s.tries = 0
+	s.in(now, askUsage)
 	traces, err := tracesIn(a.Body, tenant)
 	if err != nil {
 		w.f.noteHoldError(err)

@@ -88,6 +88,7 @@ type scanner struct {
 
 	resourceProject []byte // of the resource being walked, which may follow its spans
 	inResource      []int  // where the traces of its spans are in the summary
+	fewInResource   [8]int // backs inResource, for as long as it can
 	fallbacks       []fallback
 	// each is called with the trace of every span, if it is set.
 	each func(proxy.TraceID)
@@ -141,6 +142,9 @@ func (s *scanner) enter(f *field, v []byte, depth int) *ScanError {
 	case hookLink:
 		return s.link(f, v, depth)
 	case hookResourceSpans:
+		if s.inResource == nil {
+			s.inResource = s.fewInResource[:0]
+		}
 		s.resourceProject, s.inResource = nil, s.inResource[:0]
 		if e := s.walk(v, f.message, depth+1); e != nil {
 			return e
