@@ -29,8 +29,9 @@ const (
 // TestQuotaIsMetToTheTrace sends four times the month's limit of traces with
 // the SDKs of OpenTelemetry and LangSmith, turns the month, and raises the limit.
 // weir is killed at random throughout.
-func TestQuotaIsMetToTheTrace(t *testing.T) {
-	t.Parallel()
+//
+// It runs alone: beside it, SDKs that give up after two seconds would.
+func TestQuotaIsMetToTheTrace(t *testing.T) { //nolint:paralleltest // see above
 	r := newQuotaRun(t)
 	for range quotaRounds {
 		r.round()
