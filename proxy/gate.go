@@ -176,10 +176,15 @@ func blobsNamed(blobs []runs.Blob, names []string) (out []runs.Blob) {
 	return out
 }
 
-// dropReason says for which policy data is dropped.
+// dropReason says why data is dropped when it arrives: the policy, or that the
+// rest of its trace has been dropped from the hold.
 func (g *gate) dropReason() string {
-	if g.guard.Policy() == quota.PolicySample {
+	switch g.guard.Policy() {
+	case quota.PolicyDrop:
+		return reasonQuotaDrop
+	case quota.PolicySample:
 		return reasonQuotaSample
+	default:
+		return reasonHoldAge
 	}
-	return reasonQuotaDrop
 }

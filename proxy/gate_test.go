@@ -214,7 +214,7 @@ func TestOldHeldTracesAreDropped(t *testing.T) {
 	r.clock.set(time.Now().Add(2 * time.Hour))
 	r.until("the drop", func(t queue.Totals) bool { return t.DroppedByReason[reasonHoldAge] == 1 && t.Held == 0 })
 	r.bring("two:b")
-	r.until("its rest", func(t queue.Totals) bool { return t.Dropped == 2 })
+	r.until("its rest", func(t queue.Totals) bool { return t.DroppedByReason[reasonHoldAge] == 2 })
 }
 
 func TestLoweredLimitHoldsBackWhatIsPending(t *testing.T) {
