@@ -84,13 +84,10 @@ func (a *Acceptor) Accept(ctx context.Context, e *Export) (Receipt, error) {
 		return Receipt{}, pressure(err)
 	}
 	if err = a.q.Append(ctx, admitted.exports...); err != nil {
-		a.refused(ctx, admitted, err)
+		a.refused(ctx, lane.lane, admitted, err)
 		return Receipt{}, pressure(err)
 	}
-	if admitted.late {
-		a.gate.stranded.Store(true) // the release may have been over before this was there
-		a.gate.pokeHold()
-	}
+	a.gate.inHold(lane.lane, admitted.held)
 	for _, b := range admitted.discarded {
 		a.q.RemoveBlob(queue.Blob(b))
 	}
@@ -98,13 +95,13 @@ func (a *Acceptor) Accept(ctx context.Context, e *Export) (Receipt, error) {
 }
 
 // refused sees to an export that the queue did not take.
-func (a *Acceptor) refused(ctx context.Context, e *entry, err error) {
+func (a *Acceptor) refused(ctx context.Context, lane Lane, e *entry, err error) {
 	var full *queue.FullError
 	if errors.As(err, &full) && full.Reason == "held_full" {
 		a.gate.press()
 	}
 	if ctx.Err() == nil { // else it may have been kept all the same
-		a.gate.undo(e)
+		a.gate.undo(lane, e)
 	}
 }
 

@@ -177,26 +177,27 @@ func (a *accounts) key(c caller) (string, bool) {
 }
 
 // learn notes the tenant of a caller, and counts for it what was counted for
-// the caller alone.
-func (a *accounts) learn(c caller, tenant string) error {
+// the caller alone. It returns the names of the account before and after.
+func (a *accounts) learn(c caller, tenant string) (before, after string, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	before := a.account(c)
+	before = a.account(c).Name
 	a.tenants[c] = tenant
-	after := a.account(c)
+	into := a.account(c)
+	if err := a.guard.Unite(before, into); err != nil {
+		delete(a.tenants, c) // it is asked again
+		return before, into.Name, fmt.Errorf("unite the accounts of one tenant: %w", err)
+	}
 	clear(a.byLane)
 	delete(a.open, c)
-	delete(a.callers, before.Name)
-	a.callers[after.Name] = c
-	if err := a.guard.Unite(before.Name, after); err != nil {
-		return fmt.Errorf("unite the accounts of one tenant: %w", err)
-	}
+	delete(a.callers, before)
+	a.callers[into.Name] = c
 	// Last: with the note and without this, nobody would ask again, and the
 	// caller's own account would stand for ever.
 	if err := a.q.SetNote(tenantNotes+c.upstream+" "+c.credential, []byte(tenant)); err != nil {
-		return fmt.Errorf("keep the tenant of a key: %w", err)
+		return before, into.Name, fmt.Errorf("keep the tenant of a key: %w", err)
 	}
-	return nil
+	return before, into.Name, nil
 }
 
 // changed forgets what depends on weir's own key and workspace.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -48,9 +49,8 @@ func (f *Forwarder) claim(s *sending) (ok bool, err error) {
 	if len(s.traces) == 0 {
 		return true, nil
 	}
-	var verdicts []quota.Verdict
 	err = f.accounts.with(s.lane, func(account string) (err error) {
-		verdicts, err = f.guard.Claim(account, s.traces)
+		s.passage, err = f.guard.Claim(account, s.traces)
 		return err
 	})
 	switch {
@@ -65,7 +65,7 @@ func (f *Forwarder) claim(s *sending) (ok bool, err error) {
 		s.lease.Return()
 		return false, fmt.Errorf("ask the quota guard: %w", err)
 	}
-	held := map[TraceID]bool{}
+	verdicts, held := s.passage.Verdicts, map[TraceID]bool{}
 	for i, v := range verdicts {
 		// What is Releasing and stands here has left the hold already.
 		if v.State == quota.Held || v.State == quota.Dropped {
@@ -105,9 +105,14 @@ func (f *Forwarder) holdBack(s *sending, held map[TraceID]bool) error {
 		}
 		settlements = append(settlements, settled)
 	}
-	if err := s.lease.Settle(settlements...); err != nil {
+	err = s.lease.Settle(settlements...)
+	if errors.Is(err, queue.ErrKeptFull) {
+		f.press()
+	}
+	if err != nil {
 		return fmt.Errorf("hold back what exceeds the limit: %w", err)
 	}
+	f.inHold(s.lane, slices.Collect(maps.Keys(held)))
 	return nil
 }
 
@@ -154,8 +159,11 @@ func (f *Forwarder) byTrace(lane Lane, i int, fr *queue.Frame, to func(TraceID) 
 // outcome says until when to wait.
 func (f *Forwarder) take(lane Lane, events, bytes int64) (out Outcome, ok bool) {
 	var until time.Time
-	account := f.accounts.name(lane)
-	if until, ok = f.guard.Take(account, events, bytes); ok {
+	_ = f.accounts.with(lane, func(account string) error {
+		until, ok = f.guard.Take(account, events, bytes)
+		return nil
+	})
+	if ok {
 		return Outcome{}, true
 	}
 	wait := max(until.Sub(f.cfg.Now()), time.Second)
@@ -177,16 +185,16 @@ func (f *Forwarder) sent(lane Lane, r *sentRequest, out *Outcome) error {
 			return fmt.Errorf("turn the month: %w", err)
 		}
 	}
-	account := f.accounts.name(lane)
-	switch {
-	case out.Kind == Delivered:
+	if out.Kind == Delivered {
 		return nil // counted once it is known what was delivered
-	case out.MayHaveArrived || out.Kind == Interrupted:
-		return f.guard.Attempted(account, r.traces)
-	default:
+	}
+	return f.accounts.with(lane, func(account string) error {
+		if out.MayHaveArrived || out.Kind == Interrupted {
+			return f.guard.Attempted(account, r.traces)
+		}
 		f.guard.Untake(account, r.events, r.bytes)
 		return nil
-	}
+	})
 }
 
 // sentRequest is what one request had.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"weir/queue"
+	"weir/quota"
 )
 
 // ForwardConfig says how data is sent.
@@ -198,8 +199,7 @@ func (f *Forwarder) Close(ctx context.Context) (interrupted int) {
 // for them is tried at once.
 func (f *Forwarder) SetDestination(d Destination) {
 	f.setDestination(&d)
-	f.stranded.Store(true) // what is held may be another account's now
-	f.pokeHold()
+	f.strand() // what is held may be another account's now
 	f.pokeWatch()
 	f.Wake()
 }
@@ -443,7 +443,9 @@ type sending struct {
 	began time.Time
 
 	traces []TraceID // of the lease, distinct
-	fresh  bool      // some of them are not counted this month
+	// passage is the guard's leave to send them; nil: none is needed.
+	passage *quota.Passage
+	fresh   bool // some of them are not counted this month
 }
 
 // send sends a lease and settles it by the outcome.
@@ -462,6 +464,9 @@ func (f *Forwarder) send(ctx context.Context, s *sending) {
 	}
 	lane := s.lease.Lane
 	claimed, err := f.claim(s)
+	if s.passage != nil {
+		defer f.guard.Ended(s.passage)
+	}
 	switch {
 	case !claimed:
 	case s.lane.Protocol == ProtocolRuns:

@@ -31,7 +31,7 @@ type entry struct {
 	exports   []*queue.Export
 	warning   string
 	discarded []runs.Blob // content of what is dropped
-	late      bool        // some of it is held of a trace that is being released
+	held      []TraceID   // of those of its traces of which something goes into the hold
 	admission *quota.Admission
 }
 
@@ -74,7 +74,7 @@ func (g *gate) admit(lane Lane, own *queue.Export, e *Export) (*entry, error) {
 		return out, nil
 	}
 	if err := g.split(out, *traces, e); err != nil {
-		g.undo(out)
+		g.undo(lane, out)
 		return nil, err
 	}
 	return out, nil
@@ -97,10 +97,13 @@ func (g *gate) project(lane Lane) string {
 }
 
 // undo takes back what an admission reserved, as far as that is possible.
-func (g *gate) undo(e *entry) {
-	if e.admission != nil {
-		_ = g.guard.Undo(e.admission) // else the trace keeps its share until the month's end
+func (g *gate) undo(lane Lane, e *entry) {
+	if e.admission == nil {
+		return
 	}
+	_ = g.accounts.with(lane, func(account string) error { // it may have been united with another
+		return g.guard.Undo(account, e.admission) // else the traces keep their shares
+	})
 }
 
 // maxHoldPieces bounds the pieces of one export that are held in different
@@ -119,7 +122,7 @@ func (g *gate) split(out *entry, traces []quota.Trace, e *Export) error {
 	for i, v := range out.admission.Verdicts {
 		switch v.State {
 		case quota.Held, quota.Releasing:
-			out.late = out.late || v.State == quota.Releasing
+			out.held = append(out.held, traces[i].ID)
 			project := traces[i].Project
 			if len(byPlace) >= maxHoldPieces {
 				project = ""

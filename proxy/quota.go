@@ -2,6 +2,8 @@ package proxy
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -18,8 +20,8 @@ type Quota struct {
 	holds    *holds
 	dividers map[Protocol]Divider
 
-	// pressed is set when the hold was full, stranded when something was held of
-	// a trace that was about to be released.
+	// pressed is set when the hold was full, stranded when something may stand in
+	// it of a trace that is not held any more.
 	pressed  atomic.Bool
 	stranded atomic.Bool
 	holdWake chan struct{} // cap 1: releases, or what is held too long, may be due
@@ -28,6 +30,34 @@ type Quota struct {
 // press says that there is no room in the hold.
 func (q *Quota) press() {
 	q.pressed.Store(true)
+	q.pokeHold()
+}
+
+// inHold looks once more at traces of which something has just been put into the
+// hold. If the guard has let go of one since it was asked, the release may have
+// been over before this was there, and nobody would look there for it.
+func (q *Quota) inHold(lane Lane, ids []TraceID) {
+	if len(ids) == 0 {
+		return
+	}
+	err := q.accounts.with(lane, func(account string) error {
+		states, err := q.guard.States(account, ids)
+		if err != nil {
+			return fmt.Errorf("look at what is held: %w", err)
+		}
+		if slices.ContainsFunc(states, leavesHold) {
+			q.strand()
+		}
+		return nil
+	})
+	if err != nil {
+		q.strand() // to be sure
+	}
+}
+
+// strand has the hold looked through for what has no business there.
+func (q *Quota) strand() {
+	q.stranded.Store(true)
 	q.pokeHold()
 }
 

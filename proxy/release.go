@@ -3,6 +3,7 @@ package proxy
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -81,12 +82,14 @@ func (h *holder) round(ctx context.Context) error {
 	for _, account := range f.accounts.all() {
 		if stranded {
 			if err := h.sweep(ctx, account); err != nil {
+				f.stranded.Store(true)
 				return err
 			}
 		}
 		due, _ := f.guard.Due(account)
 		for _, o := range due {
 			if err := h.release(ctx, account, o); err != nil {
+				h.swept = false // what was let go of is still there
 				return fmt.Errorf("release held traces: %w", err)
 			}
 		}
@@ -171,7 +174,7 @@ func (h *holder) release(ctx context.Context, account string, o quota.Order) err
 	total := 0
 	for _, onlyFailed := range []bool{true, false} { // what shows an error comes first
 		for left != 0 {
-			ids, err := h.letGo(ctx, account, lanes, &letGo{order: o, most: left, onlyFailed: onlyFailed})
+			ids, err := h.releaseSome(ctx, account, lanes, &letGo{order: o, most: left, onlyFailed: onlyFailed})
 			if err != nil {
 				return err
 			}
@@ -182,18 +185,33 @@ func (h *holder) release(ctx context.Context, account string, o quota.Order) err
 			if left > 0 {
 				left -= int64(len(ids))
 			}
-			if err := h.sweep(ctx, account); err != nil {
-				return err
-			}
-			if err := h.f.guard.Released(account, ids); err != nil {
-				return err
-			}
 		}
 	}
 	if total > 0 {
 		h.f.cfg.Logger.Info("held traces are released", "account", account, "traces", total, "reason", string(o.Reason))
 	}
 	return h.f.guard.Done(account, o.ID)
+}
+
+// releaseSome does one pass of an order, and returns which traces it released.
+func (h *holder) releaseSome(ctx context.Context, account string, lanes map[queue.LaneID]Lane, p *letGo) ([]TraceID, error) {
+	guard, most := h.f.guard, min(p.most, releaseBatch)
+	if p.most >= 0 {
+		if err := guard.Spend(account, p.order.ID, most); err != nil {
+			return nil, err
+		}
+	}
+	ids, err := h.letGo(ctx, account, lanes, p)
+	if p.most >= 0 {
+		err = errors.Join(err, guard.Spend(account, p.order.ID, int64(len(ids))-most))
+	}
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	if err := h.sweep(ctx, account); err != nil {
+		return nil, err
+	}
+	return ids, guard.Released(account, ids)
 }
 
 // letGo is one pass over the hold.

@@ -118,9 +118,11 @@ func (f *Forwarder) failed(s *sending, out *Outcome) {
 	case ScopeCredential:
 		key = credentialWait(s.lane)
 	case ScopeAccount:
-		account := f.accounts.name(s.lane)
-		key = accountWait(account)
-		out = f.quotaRefusal(account, out, s.fresh)
+		_ = f.accounts.with(s.lane, func(account string) error {
+			key = accountWait(account)
+			out = f.quotaRefusal(account, out, s.fresh)
+			return nil
+		})
 	case ScopeLane:
 	}
 	f.mu.Lock()

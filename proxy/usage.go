@@ -149,8 +149,8 @@ func (w *watch) date(ctx context.Context) {
 	if !w.f.guard.NeedsDate() || !s.due(now) {
 		return
 	}
-	if a := w.ask(ctx, &Question{Path: pathInfo}); a.Status == 0 {
-		s.again(now, watchTick, time.Minute)
+	if a := w.ask(ctx, &Question{Path: pathInfo}); a.Status == 0 || w.f.guard.NeedsDate() {
+		s.again(now, watchTick, time.Minute) // also if it was answered without a date
 		return
 	}
 	*s = schedule{}
@@ -177,11 +177,13 @@ func (w *watch) tenant(ctx context.Context, c caller) {
 		s.again(now, askFirst, askTenantCap)
 		return
 	}
-	if err := w.f.accounts.learn(c, sessions[0].TenantID); err != nil {
+	before, after, err := w.f.accounts.learn(c, sessions[0].TenantID)
+	if err != nil {
 		w.f.noteHoldError(err)
 		s.again(now, askFirst, askTenantCap)
 		return
 	}
+	w.f.waits.move(accountWait(before), accountWait(after))
 	w.f.pokeHold()
 	w.f.poke()
 }

@@ -230,6 +230,28 @@ func (w *waits) endIf(k waitKey, ends func(*wait) bool) {
 	}
 }
 
+// move has the wait under a key be another's, unless that one waits already.
+func (w *waits) move(from, to waitKey) {
+	w.mu.Lock()
+	one := w.m[from]
+	if one == nil || from == to {
+		w.mu.Unlock()
+		return
+	}
+	delete(w.m, from)
+	var note []byte
+	if w.m[to] == nil {
+		one.probing = false // the probe knows it by its old name
+		w.m[to] = one
+		note, _ = json.Marshal(one) // strings and times: cannot fail
+	}
+	w.mu.Unlock()
+	if note != nil {
+		_ = w.q.SetNote(waitNotes+string(to), note) // else this process waits it out all the same
+	}
+	_ = w.q.SetNote(waitNotes+string(from), nil)
+}
+
 // get returns the wait under a key.
 func (w *waits) get(k waitKey) (wait, bool) {
 	w.mu.Lock()

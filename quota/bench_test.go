@@ -107,9 +107,11 @@ func BenchmarkGuard(b *testing.B) {
 					for j := range ids {
 						ids[j] = benchID(uint64((i*100 + j) % known))
 					}
-					if _, err := g.Claim(benchAccount, ids); err != nil {
+					p, err := g.Claim(benchAccount, ids)
+					if err != nil {
 						b.Fatal(err)
 					}
+					g.Ended(p)
 				}
 			})
 		})

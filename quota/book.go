@@ -225,7 +225,7 @@ func (b *book) decide(a *account, c *Claim, t *Trace) Verdict {
 	case Counted:
 		known = Month(e.Month) >= a.Month
 	case Reserved:
-		if c.Revoke && c.Limits.Traces >= 0 && a.Used() > c.Limits.Traces && e.Flags&flagAttempted == 0 {
+		if c.Revoke && c.Limits.Traces >= 0 && a.Used() > c.Limits.Traces && e.Flags&flagAttempted == 0 && !c.isUnderWay(t.ID) {
 			e.State = uint8(Held)
 			b.set(a, t.ID, e)
 			return Verdict{State: Held, Fresh: true}
@@ -240,6 +240,9 @@ func (b *book) decide(a *account, c *Claim, t *Trace) Verdict {
 	}
 	return b.begin(a, c, t, e)
 }
+
+// isUnderWay reports whether something of a trace is being sent.
+func (c *Claim) isUnderWay(id TraceID) bool { return c.UnderWay != nil && c.UnderWay(id) }
 
 // begin decides about a trace that is new this month. e is its entry so far.
 func (b *book) begin(a *account, c *Claim, t *Trace, e idmap.Entry) Verdict {

@@ -19,6 +19,11 @@ type Guard struct {
 	// what another uses; taken before mu.
 	claims sync.Mutex
 
+	// sends is held while traces that are about to be sent are claimed, and while
+	// a reservation is taken back; taken before claims.
+	sends sync.Mutex
+	under passages
+
 	mu     sync.Mutex // guards what follows; held across a sync of the ledger only for notes
 	cfg    Config
 	clock  clock
@@ -119,6 +124,7 @@ func (g *Guard) Unite(from string, into Account) error {
 	}
 	g.claims.Lock()
 	defer g.claims.Unlock()
+	g.under.rename(from, into.Name)
 	if err := g.ledger.Unite(from, into.Name); err != nil {
 		return err
 	}
@@ -132,6 +138,9 @@ func (g *Guard) Unite(from string, into Account) error {
 	delete(g.scopes, from)
 	s := g.scope(into.Name)
 	if old != nil {
+		now := g.upstreamTime()
+		s.Window.at(now)
+		old.Window.at(now) // of hours before nothing counts
 		s.Window.Events += old.Window.Events
 		s.Window.Bytes += old.Window.Bytes
 		s.Others = max(s.Others, old.Others)
@@ -148,7 +157,11 @@ func (g *Guard) Unite(from string, into Account) error {
 		if s.Day.Day == 0 {
 			s.Day = old.Day
 		}
-		s.Orders = append(s.Orders, old.Orders...)
+		for _, o := range old.Orders {
+			s.LastOrder++
+			o.ID = s.LastOrder
+			s.Orders = append(s.Orders, o)
+		}
 	}
 	g.findShared()
 	errs := []error{g.save(into.Name, s), g.ledger.SetNote(scopeNotes+from, nil)}
@@ -166,8 +179,7 @@ type Admission struct {
 	// Warning is a sentence for the application's own log, or empty.
 	Warning string
 
-	account string
-	fresh   []TraceID
+	fresh []TraceID
 }
 
 // Passes reports whether a trace in the state may be sent.
@@ -191,7 +203,7 @@ func (g *Guard) Admit(account string, traces []Trace) (*Admission, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &Admission{Verdicts: verdicts, account: account}
+	a := &Admission{Verdicts: verdicts}
 	over := 0
 	for i, t := range traces {
 		v := verdicts[i]
@@ -208,30 +220,6 @@ func (g *Guard) Admit(account string, traces []Trace) (*Admission, error) {
 	}
 	a.Warning = g.warning(account, len(a.fresh) > 0 || over > 0, over > 0)
 	return a, nil
-}
-
-// Undo takes back what an admission reserved: the export was not kept.
-func (g *Guard) Undo(a *Admission) error {
-	if len(a.fresh) == 0 {
-		return nil
-	}
-	return g.ledger.Refund(a.account, a.fresh)
-}
-
-// Claim decides about traces that are about to be sent. What must not be sent is
-// Held then: the month has turned since they were admitted and the new one's
-// limit is reached, or LangSmith or the user has lowered it. It returns
-// ErrMonthUnconfirmed where it is not known which month they would count in.
-func (g *Guard) Claim(account string, ids []TraceID) ([]Verdict, error) {
-	c, err := g.claim(account, true)
-	if err != nil {
-		return nil, err
-	}
-	c.Traces = make([]Trace, len(ids))
-	for i, id := range ids {
-		c.Traces[i].ID = id
-	}
-	return g.decide(c)
 }
 
 // ErrMonthUnconfirmed says that weir's clock has reached a new month and the

@@ -93,12 +93,14 @@ func (d *desk) bring(n int) (admitted int) {
 			continue
 		}
 		admitted++
-		if _, err := d.Claim(deskAccount, []quota.TraceID{id}); err != nil {
+		p, err := d.Claim(deskAccount, []quota.TraceID{id})
+		if err != nil {
 			d.t.Fatal(err)
 		}
 		if err := d.Delivered(deskAccount, []quota.TraceID{id}); err != nil {
 			d.t.Fatal(err)
 		}
+		d.Ended(p)
 	}
 	return admitted
 }

@@ -95,6 +95,9 @@ type Claim struct {
 	// nothing can have arrived upstream yet: they are Held. Set before sending;
 	// a Follower stays one then.
 	Revoke bool
+	// UnderWay reports whether something of a trace is being sent, so that Revoke
+	// passes over it; nil: nothing is. It must not call the ledger.
+	UnderWay func(TraceID) bool
 }
 
 // Verdict is the decision about one trace of a Claim.

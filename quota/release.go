@@ -37,7 +37,8 @@ type Order struct {
 	After  time.Time `json:"after,omitzero"` // not before
 }
 
-// maxOrders bounds the orders of an account that wait.
+// maxOrders bounds the orders of an account that were asked for and wait; beside
+// them there is one of each other reason.
 const maxOrders = 16
 
 // ErrTooManyOrders is returned while too many releases wait to be done.
@@ -52,7 +53,7 @@ func (g *Guard) order(account string, s *scope, o Order) error {
 	if o.Reason != ReasonAsked {
 		s.Orders = slices.DeleteFunc(s.Orders, func(old Order) bool { return old.Reason == o.Reason })
 	}
-	if len(s.Orders) >= maxOrders {
+	if len(s.Orders) >= maxOrders && o.Reason == ReasonAsked {
 		return ErrTooManyOrders
 	}
 	s.LastOrder++
@@ -74,6 +75,9 @@ func (g *Guard) Ask(account string, o Order) error {
 func (g *Guard) Due(account string) (due []Order, next time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.scopes[account] == nil {
+		return nil, time.Time{} // it has become part of another
+	}
 	s := g.scope(account)
 	now := g.cfg.Now()
 	g.dailyOrder(account, s)
@@ -166,6 +170,22 @@ func (g *Guard) move(account string, ids []TraceID, from, to State) error {
 // Releasing calls fn for the traces that are being released.
 func (g *Guard) Releasing(account string, fn func(TraceID) bool) error {
 	return g.ledger.Each(account, Releasing, fn)
+}
+
+// Spend takes so many traces off an order, durably: before they are let go of, so
+// that a release that is cut short never lets go of more than was ordered. What
+// was not used is given back as a negative number.
+func (g *Guard) Spend(account string, id, traces int64) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.scope(account)
+	for i := range s.Orders {
+		if o := &s.Orders[i]; o.ID == id && o.Most >= 0 && traces != 0 {
+			o.Most = max(o.Most-traces, 0)
+			return g.save(account, s)
+		}
+	}
+	return nil
 }
 
 // Done ends an order.

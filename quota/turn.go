@@ -91,6 +91,7 @@ func (g *Guard) turn(month Month) error {
 		}
 		return errors.Join(errs...)
 	}
+	errs = append(errs, g.turnUnderWay(month, g.cfg.Now()))
 	for account, s := range g.scopes {
 		g.turnScope(s)
 		if g.ledger.Totals(account).Held == 0 {
