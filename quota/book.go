@@ -355,11 +355,16 @@ func (b *book) change(a *account, ids []TraceID, fn func(*account, TraceID, idma
 // Attempted implements Ledger.
 func (b *book) Attempted(name string, ids []TraceID) error {
 	err := b.known(name, ids, func(a *account, id TraceID, e idmap.Entry) {
-		if State(e.State).takesShare() && e.Flags&flagAttempted == 0 {
+		switch {
+		case State(e.State).takesShare() && e.Flags&flagAttempted == 0:
 			e.Flags |= flagAttempted
-			b.set(a, id, e)
-			b.wanted++
+		case State(e.State) == Counted && Month(e.Month) < a.Month:
+			e.State, e.Flags = uint8(Reserved), e.Flags|flagAttempted|flagCounted
+		default:
+			return
 		}
+		b.set(a, id, e)
+		b.wanted++
 	})
 	if err != nil {
 		return err

@@ -132,23 +132,7 @@ func (g *Guard) Unite(from string, into Account) error {
 	delete(g.scopes, from)
 	s := g.scope(into.Name)
 	if old != nil {
-		s.Window.Events += old.Window.Events
-		s.Window.Bytes += old.Window.Bytes
-		s.Others = max(s.Others, old.Others)
-		s.Told = max(s.Told, old.Told)
-		if s.Since.IsZero() || !old.Since.IsZero() && old.Since.Before(s.Since) {
-			s.Since = old.Since
-		}
-		if s.Refused == nil {
-			s.Refused = old.Refused
-		}
-		if s.Override == nil {
-			s.Override = old.Override
-		}
-		if s.Day.Day == 0 {
-			s.Day = old.Day
-		}
-		s.Orders = append(s.Orders, old.Orders...)
+		s.adopt(old)
 	}
 	g.findShared()
 	errs := []error{g.save(into.Name, s), g.ledger.SetNote(scopeNotes+from, nil)}
@@ -418,8 +402,15 @@ func (g *Guard) Delivered(account string, ids []TraceID) error {
 }
 
 // Attempted notes that something of the traces may have arrived although no
-// answer came.
+// answer came. Durable.
 func (g *Guard) Attempted(account string, ids []TraceID) error {
+	g.mu.Lock()
+	now, month, turned := g.cfg.Now(), g.clock.arrival(), g.clock.arrival() > g.clock.month
+	g.mu.Unlock()
+	if turned {
+		// The upstream's month is the next one, which has no reservations yet.
+		return g.ledger.Count(account, month, now, ids)
+	}
 	return g.ledger.Attempted(account, ids)
 }
 
