@@ -122,7 +122,7 @@ func (m *model) rules() quota.Rules {
 }
 
 func (m *model) open() {
-	g, err := quota.Open(m.ledger, quota.Config{Rules: m.rules(), Now: m.now})
+	g, err := quota.Open(m.ledger, quota.Config{Rules: m.rules(), Now: m.now, Random: func() float64 { return 0 }})
 	m.no(err)
 	m.Guard = g
 	for _, name := range m.accounts() {
