@@ -472,33 +472,6 @@ func (b *book) Turn(month Month) error {
 	return b.write()
 }
 
-// pristine reports whether nothing was ever counted. mu is held.
-func (b *book) pristine() bool {
-	for _, a := range b.accounts {
-		if a.Counted != 0 || a.Next != 0 {
-			return false
-		}
-	}
-	return len(b.st.Records(pastRecords)) == 0
-}
-
-// settle makes durable what must be.
-func (b *book) settle() error {
-	b.mu.Lock()
-	wanted, done := b.wanted, b.durable >= b.wanted
-	b.mu.Unlock()
-	if done {
-		return nil
-	}
-	if err := b.st.Sync(); err != nil {
-		return fmt.Errorf("sync the ledger: %w", err)
-	}
-	b.mu.Lock()
-	b.durable = max(b.durable, wanted)
-	b.mu.Unlock()
-	return nil
-}
-
 // Whole implements Ledger.
 func (b *book) Whole() bool { return b.whole }
 

@@ -405,11 +405,27 @@ func (g *Guard) Delivered(account string, ids []TraceID) error {
 // answer came. Durable.
 func (g *Guard) Attempted(account string, ids []TraceID) error {
 	g.mu.Lock()
-	now, month, turned := g.cfg.Now(), g.clock.arrival(), g.clock.arrival() > g.clock.month
+	now, month := g.cfg.Now(), g.clock.month
+	turning := g.clock.arrival() > month || MonthOf(g.upstreamTime().Add(freshFor)) > month
 	g.mu.Unlock()
-	if turned {
-		// The upstream's month is the next one, which has no reservations yet.
-		return g.ledger.Count(account, month, now, ids)
+	if turning {
+		// It may have arrived in the next month already. Reservations are of both;
+		// what is counted in this one must count in the next.
+		states, err := g.ledger.States(account, ids)
+		if err != nil {
+			return err
+		}
+		var counted []TraceID
+		for i, s := range states {
+			if s == Counted {
+				counted = append(counted, ids[i])
+			}
+		}
+		if len(counted) > 0 {
+			if err := g.ledger.Count(account, month+1, now, counted); err != nil {
+				return err
+			}
+		}
 	}
 	return g.ledger.Attempted(account, ids)
 }

@@ -152,13 +152,13 @@ func (m *model) tick() {
 	m.t.Helper()
 	m.no(m.Advance())
 	month := m.Status()[0].Month
-	real, own := quota.MonthOf(m.real), quota.MonthOf(m.now())
+	theirs, own := quota.MonthOf(m.real), quota.MonthOf(m.now())
 	switch {
 	case m.ref.month == 0:
 		m.ref.month = month
 	case month < m.ref.month:
 		m.t.Fatalf("the month went back from %v to %v", m.ref.month, month)
-	case month > real || month > m.ref.month && month > own:
+	case month > theirs || month > m.ref.month && month > own:
 		m.t.Fatalf("the month is %v at %v, by the own clock %v", month, m.real, m.now())
 	case month > m.ref.month:
 		gone := m.ref.turn(month)
@@ -169,7 +169,7 @@ func (m *model) tick() {
 		a := m.ref.get(name)
 		r, ok := m.Refusing(name)
 		a.refused, a.trial = ok, r.Trial
-		m.highest[real] = max(m.highest[real], m.ref.limitOf(name))
+		m.highest[theirs] = max(m.highest[theirs], m.ref.limitOf(name))
 	}
 }
 
@@ -179,8 +179,8 @@ func (m *model) observe() {
 	m.heard = quota.MonthOf(m.real)
 	m.no(m.Observe(m.real))
 	m.tick()
-	if real := quota.MonthOf(m.real); m.ref.month != real && quota.MonthOf(m.now()) >= real {
-		m.t.Fatalf("the month is %v, and both clocks agree on %v", m.ref.month, real)
+	if m.ref.month != m.heard && quota.MonthOf(m.now()) >= m.heard {
+		m.t.Fatalf("the month is %v, and both clocks agree on %v", m.ref.month, m.heard)
 	}
 }
 
@@ -198,18 +198,16 @@ func (m *model) passTime(t *rapid.T) {
 	m.tick()
 }
 
-// setClock sets this machine's clock. Weir is restarted if it is set forward:
-// while a process runs its own monotonic clock tells the difference.
+// setClock sets this machine's clock. Weir is then restarted: while a process
+// runs, its monotonic clock is not set.
 func (m *model) setClock(t *rapid.T) {
 	skew := rapid.SampledFrom([]time.Duration{
 		0, 0, time.Minute, -time.Minute, 3 * time.Hour, -3 * time.Hour, 40 * 24 * time.Hour, 400 * 24 * time.Hour,
 	}).Draw(t, "skew")
-	forward := skew > m.skew
-	m.skew = skew
-	if forward {
+	if skew != m.skew {
+		m.skew = skew
 		m.restart(t)
 	}
-	m.tick()
 }
 
 // traceOf is one of a few traces of the month.
@@ -367,14 +365,21 @@ func (m *model) transmit(t *rapid.T, account string, ids []quota.TraceID) {
 }
 
 func (m *model) attempt(account string, ids []quota.TraceID) {
+	if m.heard == 0 && quota.MonthOf(m.real) > quota.MonthOf(m.now()) {
+		m.observe() // without any answer since a start, a clock that is behind tells nothing
+	}
 	m.tick()
 	m.no(m.Attempted(account, ids))
+	theirs := m.now()
+	if m.heard != 0 {
+		theirs = m.real
+	}
+	turning := m.heard > m.ref.month || quota.MonthOf(theirs.Add(time.Minute)) > m.ref.month
 	for _, id := range ids {
-		if m.heard > m.ref.month {
+		if turning && m.ref.get(account).traces[id].state == quota.Counted {
 			m.ref.count(account, m.ref.month+1, id)
-		} else {
-			m.ref.attempted(account, id)
 		}
+		m.ref.attempted(account, id)
 	}
 }
 

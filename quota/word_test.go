@@ -70,7 +70,6 @@ func TestTheFirstMonthIsCorrected(t *testing.T) {
 	}
 }
 
-// TestWhatIsSetByHandOutlivesTheFirstMonthsCorrection.
 func TestWhatIsSetByHandOutlivesTheFirstMonthsCorrection(t *testing.T) {
 	t.Parallel()
 	rules := quota.Rules{Traces: 10}
@@ -204,5 +203,41 @@ func TestALimitThatLangSmithLiftsReleasesWhatIsHeld(t *testing.T) {
 	report(nil)
 	if due, _ := d.Due(deskAccount); len(due) != 1 || due[0].Reason != quota.ReasonLimit {
 		t.Errorf("orders: %+v, want one for the raised limit", due)
+	}
+}
+
+// TestWhatWasOnItsWayAtTheTurnIsCounted: more of a trace that October has
+// counted is sent in its last second, and nobody answers.
+func TestWhatWasOnItsWayAtTheTurnIsCounted(t *testing.T) {
+	t.Parallel()
+	border := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	for name, own := range map[string]time.Duration{"on time": 0, "behind": -30 * time.Second, "ahead": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rules := quota.Rules{Traces: 5}
+			d := newDesk(t, rules)
+			d.fresh(rules, border.Add(own-time.Second))
+			d.says(border.Add(-time.Second))
+			d.bring(1)
+			var id quota.TraceID
+			binary.BigEndian.PutUint64(id[8:], d.next)
+			if v, err := d.Claim(deskAccount, []quota.TraceID{id}); err != nil || v[0].State != quota.Counted {
+				t.Fatal(v, err)
+			}
+			d.set(border.Add(own + time.Second))
+			if err := d.Attempted(deskAccount, []quota.TraceID{id}); err != nil {
+				t.Fatal(err)
+			}
+			d.at(border.Add(time.Minute))
+			if s := d.status(); s.Month != quota.MonthOf(border) || s.Used != 1 {
+				t.Errorf("in %v %d are used, want the one that may have arrived", s.Month, s.Used)
+			}
+			if n := d.bring(10); n != 4 {
+				t.Errorf("%d new traces pass, want 4", n)
+			}
+			if n, _ := d.ledger.Past(deskAccount, quota.MonthOf(border)-1); n != 1 {
+				t.Errorf("October has %d, want 1", n)
+			}
+		})
 	}
 }
