@@ -209,7 +209,7 @@ func TestQuotaModel(t *testing.T) {
 		m.up.clock.set(begin)
 		m.rig = &rig{
 			t: t, dir: t.TempDir(), up: m.up.fakeUpstream,
-			dest:     Destination{UpstreamURL: "https://upstream.test", APIKey: "lsv2_pt_own_key_0001", Project: "own-project"},
+			dest: Destination{UpstreamURL: "https://upstream.test", APIKey: "lsv2_pt_own_key_0001", Project: "own-project"},
 			// The queue's clock is the machine's, and this one is not: ages mean nothing.
 			cfg:      ForwardConfig{Linger: time.Millisecond, Now: m.clock.now, Asker: m.up, HoldMaxAge: 100 * 365 * 24 * time.Hour},
 			dividers: map[Protocol]Divider{protocolLines: lineDivider{}},

@@ -117,3 +117,53 @@ func BenchmarkGuard(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkGuardInMemory is the guard's own share: what it adds where the store
+// costs nothing.
+func BenchmarkGuardInMemory(b *testing.B) {
+	open := func(b *testing.B) *quota.Guard {
+		b.Helper()
+		g, err := quota.Open(quota.NewMemory(), quota.Config{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		g.Use(quota.Account{Name: benchAccount, Upstream: "https://upstream.test"})
+		return g
+	}
+	for _, size := range []int{1, 100} {
+		traces, ids := make([]quota.Trace, size), make([]quota.TraceID, size)
+		fill := func(n int) {
+			for j := range ids {
+				ids[j] = benchID(uint64(n*size + j))
+				traces[j] = quota.Trace{ID: ids[j]}
+			}
+		}
+		for name, call := range map[string]func(g *quota.Guard, n int) error{
+			"admit-known": func(g *quota.Guard, _ int) error { _, err := g.Admit(benchAccount, traces); return err },
+			"admit-new":   func(g *quota.Guard, n int) error { fill(n); _, err := g.Admit(benchAccount, traces); return err },
+			"claim-known": func(g *quota.Guard, _ int) error {
+				p, err := g.Claim(benchAccount, ids)
+				if err == nil {
+					g.Ended(p)
+				}
+				return err
+			},
+			"deliver-new": func(g *quota.Guard, n int) error { fill(n); return g.Delivered(benchAccount, ids) },
+		} {
+			b.Run(fmt.Sprintf("%s/traces=%d", name, size), func(b *testing.B) {
+				g := open(b)
+				fill(0)
+				if _, err := g.Admit(benchAccount, traces); err != nil {
+					b.Fatal(err)
+				}
+				b.ReportAllocs()
+				b.ResetTimer()
+				for n := range b.N {
+					if err := call(g, n); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}

@@ -358,11 +358,16 @@ func (b *book) change(a *account, ids []TraceID, fn func(*account, TraceID, idma
 // Attempted implements Ledger.
 func (b *book) Attempted(name string, ids []TraceID) error {
 	err := b.known(name, ids, func(a *account, id TraceID, e idmap.Entry) {
-		if State(e.State).takesShare() && e.Flags&flagAttempted == 0 {
+		switch {
+		case State(e.State).takesShare() && e.Flags&flagAttempted == 0:
 			e.Flags |= flagAttempted
-			b.set(a, id, e)
-			b.wanted++
+		case State(e.State) == Counted && Month(e.Month) < a.Month:
+			e.State, e.Flags = uint8(Reserved), e.Flags|flagAttempted|flagCounted
+		default:
+			return
 		}
+		b.set(a, id, e)
+		b.wanted++
 	})
 	if err != nil {
 		return err
@@ -468,33 +473,6 @@ func (b *book) Turn(month Month) error {
 	}
 	b.month = month
 	return b.write()
-}
-
-// pristine reports whether nothing was ever counted. mu is held.
-func (b *book) pristine() bool {
-	for _, a := range b.accounts {
-		if a.Counted != 0 || a.Next != 0 {
-			return false
-		}
-	}
-	return len(b.st.Records(pastRecords)) == 0
-}
-
-// settle makes durable what must be.
-func (b *book) settle() error {
-	b.mu.Lock()
-	wanted, done := b.wanted, b.durable >= b.wanted
-	b.mu.Unlock()
-	if done {
-		return nil
-	}
-	if err := b.st.Sync(); err != nil {
-		return fmt.Errorf("sync the ledger: %w", err)
-	}
-	b.mu.Lock()
-	b.durable = max(b.durable, wanted)
-	b.mu.Unlock()
-	return nil
 }
 
 // Whole implements Ledger.

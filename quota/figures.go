@@ -176,6 +176,16 @@ func (a *account) turn(b *book, month Month) {
 	}
 }
 
+// pristine reports whether nothing was ever counted. mu is held.
+func (b *book) pristine() bool {
+	for _, a := range b.accounts {
+		if a.Counted != 0 || a.Next != 0 {
+			return false
+		}
+	}
+	return len(b.st.Records(pastRecords)) == 0
+}
+
 // turnBack corrects the first month, in which nothing was counted.
 func (a *account) turnBack(b *book, month Month) {
 	a.Month = month

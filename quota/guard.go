@@ -141,27 +141,7 @@ func (g *Guard) Unite(from string, into Account) error {
 		now := g.upstreamTime()
 		s.Window.at(now)
 		old.Window.at(now) // of hours before nothing counts
-		s.Window.Events += old.Window.Events
-		s.Window.Bytes += old.Window.Bytes
-		s.Others = max(s.Others, old.Others)
-		s.Told = max(s.Told, old.Told)
-		if s.Since.IsZero() || !old.Since.IsZero() && old.Since.Before(s.Since) {
-			s.Since = old.Since
-		}
-		if s.Refused == nil {
-			s.Refused = old.Refused
-		}
-		if s.Override == nil {
-			s.Override = old.Override
-		}
-		if s.Day.Day == 0 {
-			s.Day = old.Day
-		}
-		for _, o := range old.Orders {
-			s.LastOrder++
-			o.ID = s.LastOrder
-			s.Orders = append(s.Orders, o)
-		}
+		s.adopt(old)
 	}
 	g.findShared()
 	errs := []error{g.save(into.Name, s), g.ledger.SetNote(scopeNotes+from, nil)}
@@ -406,8 +386,31 @@ func (g *Guard) Delivered(account string, ids []TraceID) error {
 }
 
 // Attempted notes that something of the traces may have arrived although no
-// answer came.
+// answer came. Durable.
 func (g *Guard) Attempted(account string, ids []TraceID) error {
+	g.mu.Lock()
+	now, month := g.cfg.Now(), g.clock.month
+	turning := g.clock.arrival() > month || MonthOf(g.upstreamTime().Add(freshFor)) > month
+	g.mu.Unlock()
+	if turning {
+		// It may have arrived in the next month already. Reservations are of both;
+		// what is counted in this one must count in the next.
+		states, err := g.ledger.States(account, ids)
+		if err != nil {
+			return err
+		}
+		var counted []TraceID
+		for i, s := range states {
+			if s == Counted {
+				counted = append(counted, ids[i])
+			}
+		}
+		if len(counted) > 0 {
+			if err := g.ledger.Count(account, month+1, now, counted); err != nil {
+				return err
+			}
+		}
+	}
 	return g.ledger.Attempted(account, ids)
 }
 

@@ -172,7 +172,9 @@ type Ledger interface {
 	// are not counted.
 	Count(account string, month Month, at time.Time, ids []TraceID) error
 	// Attempted notes that something of the traces may have arrived upstream
-	// although nobody said so: their reservations cannot be taken back.
+	// although nobody said so: their reservations cannot be taken back. One that
+	// was counted in an earlier month is reserved, whatever the limits: the month
+	// has turned while it was on its way. Durable.
 	Attempted(account string, ids []TraceID) error
 	// Refund forgets reservations of which nothing can have arrived. Those of
 	// traces that were counted in an earlier month are Counted again.

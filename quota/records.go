@@ -204,6 +204,23 @@ func (b *book) Past(account string, month Month) (int64, bool) {
 	return int64(n), size > 0
 }
 
+// settle makes durable what must be.
+func (b *book) settle() error {
+	b.mu.Lock()
+	wanted, done := b.wanted, b.durable >= b.wanted
+	b.mu.Unlock()
+	if done {
+		return nil
+	}
+	if err := b.st.Sync(); err != nil {
+		return fmt.Errorf("sync the ledger: %w", err)
+	}
+	b.mu.Lock()
+	b.durable = max(b.durable, wanted)
+	b.mu.Unlock()
+	return nil
+}
+
 // SetNote implements Ledger.
 func (b *book) SetNote(name string, value []byte) error {
 	if len(value) > maxNoteBytes {

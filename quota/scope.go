@@ -3,6 +3,7 @@ package quota
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -107,6 +108,38 @@ func (g *Guard) scope(account string) *scope {
 	s.notAfter(g.clock.month)
 	g.turnScope(s)
 	return s
+}
+
+// adopt takes over what is known of an account that turned out to be this one.
+func (s *scope) adopt(old *scope) {
+	s.Window.Events += old.Window.Events
+	s.Window.Bytes += old.Window.Bytes
+	s.Others = max(s.Others, old.Others)
+	s.Told = max(s.Told, old.Told)
+	if s.Since.IsZero() || !old.Since.IsZero() && old.Since.Before(s.Since) {
+		s.Since = old.Since
+	}
+	if s.Refused == nil {
+		s.Refused = old.Refused
+	}
+	if s.Override == nil {
+		s.Override = old.Override
+	}
+	if s.Smith == nil {
+		s.Smith = old.Smith
+	}
+	if s.Day.Day == 0 {
+		s.Day = old.Day
+	}
+	for _, o := range old.Orders {
+		same := func(have Order) bool { return have.Reason == o.Reason }
+		if len(s.Orders) >= maxOrders || o.Reason != ReasonAsked && slices.ContainsFunc(s.Orders, same) {
+			continue
+		}
+		s.LastOrder++
+		o.ID = s.LastOrder
+		s.Orders = append(s.Orders, o)
+	}
 }
 
 // notAfter corrects a month that this clock had been ahead for.

@@ -92,6 +92,18 @@ var monthPromises = []promise{
 		c.Over = quota.Dropped
 		h.verdict(h.claim(c)[0], quota.Held, true)
 	}},
+	{"what was on its way while the month turned is reserved", func(h *hand) {
+		h.turned()
+		h.deliver(month, 0, 1)
+		h.no(h.Turn(month + 1))
+		h.no(h.Attempted(account, ids(0, 1)))
+		h.totals(quota.Totals{Month: month + 1, Reserved: 1})
+		c := claimOf(0, 0, 1)
+		c.Revoke = true
+		h.verdict(h.claim(c)[0], quota.Reserved, false)
+		h.no(h.Refund(account, ids(0, 1)))
+		h.totals(quota.Totals{Month: month + 1, Reserved: 1})
+	}},
 	{"drops are of their month, and stay dropped in the next", func(h *hand) {
 		h.turned()
 		c := claimOf(0, 0, 1)
