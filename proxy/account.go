@@ -77,6 +77,10 @@ func (a *accounts) name(lane Lane) (account string) {
 	return account
 }
 
+// maxUnknownCallers bounds the callers whose tenant is not known and that have
+// an account of their own.
+const maxUnknownCallers = 256
+
 // find finds out the account of a lane, beginning one if need be.
 func (a *accounts) find(lane Lane) {
 	a.mu.Lock()
@@ -86,6 +90,11 @@ func (a *accounts) find(lane Lane) {
 	}
 	c := a.callerOf(lane)
 	account := a.account(c)
+	if _, known := a.callers[account.Name]; !known && account.Provisional && lane.Credential != refKey && len(a.open) >= maxUnknownCallers {
+		// Whoever makes up keys must not make as many accounts. What is not known
+		// shares a limit anyway.
+		account.Name, c.credential = c.upstream+" other keys", ""
+	}
 	a.guard.Use(account)
 	a.byLane[lane] = account.Name
 	if _, known := a.callers[account.Name]; !known && len(a.callers) < maxCachedLanes {

@@ -222,3 +222,25 @@ func TestTrialsAreHourly(t *testing.T) {
 		return t.Delivered == 10
 	})
 }
+
+// TestMadeUpKeysMakeNoEndOfAccounts: any caller can send any key.
+func TestMadeUpKeysMakeNoEndOfAccounts(t *testing.T) {
+	t.Parallel()
+	r := newLimitedRig(t, quota.Rules{Traces: 10})
+	for n := range maxUnknownCallers + 50 {
+		line := fmt.Sprintf("trace%d:a", n)
+		e := &Export{
+			Protocol: protocolLines, Caller: Caller{APIKey: fmt.Sprintf("lsv2_pt_made_up_%04d", n)},
+			Payload: []byte(line + "\n"), Items: 1, TraceIDs: []TraceID{lineTrace(line)},
+		}
+		if _, err := r.a.Accept(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(r.f.QuotaStatus()); n > maxUnknownCallers+2 {
+		t.Errorf("%d accounts", n)
+	}
+	r.until("the limit to hold for all of them", func(t queue.Totals) bool {
+		return t.Delivered == 10 && t.Pending == 0 && t.Held == maxUnknownCallers+40
+	})
+}

@@ -166,10 +166,10 @@ func TestFullHoldDoesNotStopALane(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for i := 0; bring(fmt.Sprintf("held%d", i)) == nil; i++ { //nolint:revive // until the hold is full
+	for i := 0; bring(fmt.Sprintf("held%d", i)) == nil; i++ {
 	}
 	r.until("some room to be made, and used", func(t queue.Totals) bool { return t.DroppedByReason[reasonHoldFull] > 0 })
-	for i := 0; bring(fmt.Sprintf("more%d", i)) == nil; i++ { //nolint:revive // until it is full again
+	for i := 0; bring(fmt.Sprintf("more%d", i)) == nil; i++ {
 	}
 	r.allow(1)
 	r.up.set(nil)

@@ -88,7 +88,11 @@ func (h *holder) round(ctx context.Context) error {
 		}
 		due, _ := f.guard.Due(account)
 		for _, o := range due {
-			if err := h.release(ctx, account, o); err != nil {
+			err := h.release(ctx, account, o)
+			if errors.Is(err, quota.ErrMonthUnconfirmed) {
+				continue // the order stands
+			}
+			if err != nil {
 				h.swept = false // what was let go of is still there
 				return fmt.Errorf("release held traces: %w", err)
 			}

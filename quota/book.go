@@ -224,13 +224,13 @@ func (b *book) decide(a *account, c *Claim, t *Trace) Verdict {
 		known = c.Revoke // begun elsewhere, and nothing of its beginning came here since
 	case Counted:
 		known = Month(e.Month) >= a.Month
-	case Reserved:
+	case Reserved, Releasing:
 		if c.Revoke && c.Limits.Traces >= 0 && a.Used() > c.Limits.Traces && e.Flags&flagAttempted == 0 && !c.isUnderWay(t.ID) {
 			e.State = uint8(Held)
 			b.set(a, t.ID, e)
 			return Verdict{State: Held, Fresh: true}
 		}
-	case Held, Dropped, Releasing:
+	case Held, Dropped:
 	}
 	if known {
 		if State(e.State) != Counted { // what was counted needs no flags

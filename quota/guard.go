@@ -210,9 +210,10 @@ var ErrMonthUnconfirmed = errors.New("a new month has begun by this machine's cl
 type claimOrder struct {
 	Claim
 
-	sampled bool
-	rate    float64
-	shared  bool
+	sampled   bool
+	rate      float64
+	shared    bool
+	confirmed bool // which month it is is known
 }
 
 // claim prepares a claim: of an arrival, or of what is about to be sent.
@@ -231,7 +232,7 @@ func (g *Guard) claim(account string, sending bool) (*claimOrder, error) {
 	c := &claimOrder{Claim: Claim{
 		Account: account, Month: g.clock.month, At: now, Over: Held, Revoke: sending,
 		Limits: Limits{Traces: -1},
-	}, shared: g.shared}
+	}, shared: g.shared, confirmed: confirmed}
 	if len(g.cfg.Projects) > 0 && g.cfg.Policy != PolicyForward {
 		rules := g.cfg.Rules
 		c.Limits.Project = rules.project
@@ -255,14 +256,20 @@ func (g *Guard) decide(c *claimOrder) ([]Verdict, error) {
 	if c.shared {
 		g.claims.Lock()
 		defer g.claims.Unlock()
-		g.mu.Lock()
-		if c.Limits.Traces >= 0 {
-			_, confirmed := g.clock.due(g.cfg.Now())
-			c.Limits.Traces = g.room(c.Account, g.scope(c.Account), c.Revoke, confirmed)
-		}
-		g.mu.Unlock()
+		g.relimit(c)
 	}
 	return g.ledger.Claim(&c.Claim)
+}
+
+// relimit finds out the room for a claim anew. g.claims is held, so that it
+// stays what it is.
+func (g *Guard) relimit(c *claimOrder) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c.Limits.Traces >= 0 {
+		_, c.confirmed = g.clock.due(g.cfg.Now())
+		c.Limits.Traces = g.room(c.Account, g.scope(c.Account), c.Revoke, c.confirmed)
+	}
 }
 
 // limit is the account's monthly limit, negative if it has none. g.mu is held.

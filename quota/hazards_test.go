@@ -1,6 +1,7 @@
 package quota_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -154,4 +155,53 @@ func TestAskedReleasesDoNotKeepOutTheMonths(t *testing.T) {
 		}
 	}
 	t.Errorf("no release is ordered for the new month: %+v", due)
+}
+
+// TestNothingIsReleasedInAMonthNobodyHasConfirmed: weir's clock has reached a
+// new month, and LangSmith may still count in the old one, which is full.
+func TestNothingIsReleasedInAMonthNobodyHasConfirmed(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, quota.Rules{Traces: 1})
+	d.says(november)
+	d.bring(3)
+	ids := make([]quota.TraceID, 3)
+	for i := range ids {
+		ids[i][15] = byte(i + 1)
+	}
+	d.set(time.Date(2026, 12, 1, 0, 0, 1, 0, time.UTC))
+	month := quota.MonthOf(november)
+	if _, err := d.Release(deskAccount, &quota.Choice{IDs: ids, Most: -1, Month: month}); !errors.Is(err, quota.ErrMonthUnconfirmed) {
+		t.Errorf("Release: %v, want %v", err, quota.ErrMonthUnconfirmed)
+	}
+	if s := d.status(); s.Held != 2 || s.Releasing != 0 {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// TestWhatIsReleasingGivesItsShareBack: the limit is lowered while held traces
+// are on their way out.
+func TestWhatIsReleasingGivesItsShareBack(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, quota.Rules{Traces: 1})
+	d.says(november)
+	d.bring(2)
+	held := []quota.TraceID{{15: 2}}
+	if err := d.SetRules(quota.Rules{Traces: 2}); err != nil {
+		t.Fatal(err)
+	}
+	moved, err := d.Release(deskAccount, &quota.Choice{IDs: held, Most: -1, Month: quota.MonthOf(november)})
+	if err != nil || !moved[0] {
+		t.Fatal(moved, err)
+	}
+	if err := d.SetRules(quota.Rules{Traces: 1}); err != nil {
+		t.Fatal(err)
+	}
+	p, err := d.Claim(deskAccount, held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Ended(p)
+	if got := p.Verdicts[0].State; got != quota.Held {
+		t.Errorf("it is %v before it is sent, want held", got)
+	}
 }

@@ -91,8 +91,9 @@ type Claim struct {
 	// Over is what becomes of a new trace beyond the limits: Held or Dropped. One
 	// that was counted in an earlier month is held instead of dropped.
 	Over State
-	// Revoke takes back reservations beyond Limits.Traces, of traces of which
-	// nothing can have arrived upstream yet: they are Held. Set before sending;
+	// Revoke takes back reservations beyond Limits.Traces, also of what is
+	// Releasing, of traces of which nothing can have arrived upstream yet: they
+	// are Held. Set before sending;
 	// a Follower stays one then.
 	Revoke bool
 	// UnderWay reports whether something of a trace is being sent, so that Revoke

@@ -154,9 +154,9 @@ func (r *reference) decide(account string, q *refQuestion) (s quota.State, fresh
 		t = &refTrace{}
 	}
 	switch t.state {
-	case quota.Held, quota.Dropped, quota.Releasing:
+	case quota.Held, quota.Dropped:
 		return t.state, false
-	case quota.Reserved:
+	case quota.Reserved, quota.Releasing:
 		if !q.sending || t.attempted || r.used(account) <= q.room {
 			return t.state, false
 		}

@@ -127,11 +127,15 @@ type Choice struct {
 }
 
 // Release lets go of held traces, in their order, while there is room for them,
-// and reports which. They are then Releasing, until Released is called.
+// and reports which. They are then Releasing, until Released is called. It
+// returns ErrMonthUnconfirmed where it is not known which month's room there is.
 func (g *Guard) Release(account string, what *Choice) ([]bool, error) {
 	c, err := g.claim(account, false)
 	if err != nil {
 		return nil, err
+	}
+	if !c.confirmed {
+		return nil, ErrMonthUnconfirmed // what there is room for depends on it
 	}
 	if c.Month != what.Month {
 		return make([]bool, len(what.IDs)), nil
@@ -139,6 +143,7 @@ func (g *Guard) Release(account string, what *Choice) ([]bool, error) {
 	if c.shared {
 		g.claims.Lock()
 		defer g.claims.Unlock()
+		g.relimit(c)
 	}
 	return g.ledger.Move(&Selection{
 		Account: account, Month: c.Month, At: c.At, IDs: what.IDs, From: Held, To: Releasing,
