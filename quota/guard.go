@@ -213,7 +213,7 @@ type claimOrder struct {
 	sampled   bool
 	rate      float64
 	shared    bool
-	confirmed bool // which month it is is known
+	confirmed bool // the month is known
 }
 
 // claim prepares a claim: of an arrival, or of what is about to be sent.
