@@ -162,7 +162,7 @@ func (b *bisection) try(p Part, items int, traces []TraceID) *Outcome {
 	r := *b.req
 	r.Parts, r.Items = []Part{p}, items
 	one := sentRequest{events: int64(items), bytes: int64(p.RawBytes), traces: traces}
-	if full, ok := b.f.take(b.s.lane, one.events, one.bytes); !ok {
+	if full, ok := b.f.take(b.s.lane, &one); !ok {
 		b.trouble = &full
 		return nil
 	}

@@ -156,11 +156,11 @@ func (f *Forwarder) byTrace(lane Lane, i int, fr *queue.Frame, to func(TraceID) 
 }
 
 // take counts a request against the hour's limits. If it does not fit, the
-// outcome says until when to wait.
-func (f *Forwarder) take(lane Lane, events, bytes int64) (out Outcome, ok bool) {
+// outcome says until when to wait; else sent must follow.
+func (f *Forwarder) take(lane Lane, r *sentRequest) (out Outcome, ok bool) {
 	var until time.Time
 	_ = f.accounts.with(lane, func(account string) error {
-		until, ok = f.guard.Take(account, events, bytes)
+		r.taken, until, ok = f.guard.Take(account, r.events, r.bytes)
 		return nil
 	})
 	if ok {
@@ -180,27 +180,27 @@ const reasonHour = "hour_limit"
 // settled: events and bytes that did not arrive are given back, and traces that
 // may have are never given back.
 func (f *Forwarder) sent(lane Lane, r *sentRequest, out *Outcome) error {
+	var observed error
 	if out.Exchange.Status != 0 {
 		if err := f.guard.Observe(out.Exchange.ServerDate); err != nil {
-			return fmt.Errorf("turn the month: %w", err)
+			observed = fmt.Errorf("turn the month: %w", err)
 		}
 	}
-	if out.Kind == Delivered {
-		return nil // counted once it is known what was delivered
-	}
-	return f.accounts.with(lane, func(account string) error {
-		if out.MayHaveArrived || out.Kind == Interrupted {
-			return f.guard.Attempted(account, r.traces)
+	arrived, unknown := out.Kind == Delivered, out.MayHaveArrived || out.Kind == Interrupted
+	return errors.Join(observed, f.accounts.with(lane, func(account string) error {
+		f.guard.Landed(account, r.taken, arrived || unknown, out.Exchange.ServerDate)
+		if arrived || !unknown {
+			return nil // what was delivered is counted once it is known what
 		}
-		f.guard.Untake(account, r.events, r.bytes)
-		return nil
-	})
+		return f.guard.Attempted(account, r.traces)
+	}))
 }
 
 // sentRequest is what one request had.
 type sentRequest struct {
 	events, bytes int64
 	traces        []TraceID
+	taken         quota.Taken
 }
 
 // delivered counts traces of which the upstream has taken something. It comes

@@ -493,7 +493,7 @@ func (f *Forwarder) sendSpans(ctx context.Context, s *sending, req *Request) err
 		one.bytes += int64(fr.RawBytes)
 	}
 	one.events = int64(req.Items)
-	if full, ok := f.take(s.lane, one.events, one.bytes); !ok {
+	if full, ok := f.take(s.lane, &one); !ok {
 		return f.settle(ctx, s, req, &full)
 	}
 	out := f.up.Send(ctx, req)

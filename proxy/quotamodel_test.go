@@ -294,6 +294,8 @@ func (m *quotaModel) finish(rt *rapid.T) {
 	}
 	deadline := time.Now().Add(30 * time.Second)
 	for {
+		m.up.clock.set(m.up.clock.now().Add(time.Minute)) // what waits goes by the clock
+		m.clock.set(m.up.clock.now())
 		m.f.Wake()
 		for _, s := range m.f.QuotaStatus() {
 			if s.Refused != nil { // nobody is asked here: what is said when somebody is

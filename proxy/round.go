@@ -229,7 +229,7 @@ func (r *round) post(units []unit) *Outcome {
 		req.Items += len(u.members)
 	}
 	one := sentOf(units)
-	if full, ok := r.f.take(r.s.lane, one.events, one.bytes); !ok {
+	if full, ok := r.f.take(r.s.lane, one); !ok {
 		return &full
 	}
 	out := r.f.up.Send(r.ctx, &req)

@@ -229,23 +229,62 @@ func TestThresholdsAreToldOnce(t *testing.T) {
 func TestWindowsAreClockHours(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t, quota.Rules{EventsPerHour: 100, BytesPerHour: 1000})
-	take := func(events, bytes int64, want bool) {
+	take := func(events, bytes int64, want bool) quota.Taken {
 		t.Helper()
-		if until, ok := d.Take(deskAccount, events, bytes); ok != want || !ok && !until.After(d.clock()) {
+		taken, until, ok := d.Take(deskAccount, events, bytes)
+		if ok != want || !ok && !until.After(d.clock()) {
 			t.Errorf("Take(%d, %d) = %s, %v, want %v", events, bytes, until, ok, want)
 		}
+		return taken
 	}
-	take(60, 10, true)
+	lands := func(taken quota.Taken, arrived bool) { d.Landed(deskAccount, taken, arrived, time.Time{}) }
+	lands(take(60, 10, true), true)
 	take(60, 10, false)
-	take(40, 980, true)
+	second := take(40, 980, true)
 	take(1, 1, false)
-	d.Untake(deskAccount, 40, 980)
-	take(40, 980, true)
+	lands(second, false)
+	lands(take(40, 980, true), true)
 	d.set(november.Add(-30 * time.Minute)) // the clock is set back: not a new hour
 	take(1, 1, false)
 	d.set(november.Add(time.Hour))
 	take(500, 10, true) // larger than the limit: alone, at the beginning
 	take(1, 1, false)
+}
+
+// TestWhatIsUnderWayAsTheHourTurnsCountsInBoth, for LangSmith counts it when it
+// arrives, unless its answer says that it came before.
+func TestWhatIsUnderWayAsTheHourTurnsCountsInBoth(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		arrived bool
+		date    time.Time
+		room    int64 // in the next hour, of 100
+	}{
+		"it came before the turn": {true, november.Add(-time.Second), 100},
+		"it came after the turn":  {true, november.Add(time.Second), 70},
+		"nobody knows":            {true, time.Time{}, 70},
+		"it did not arrive":       {false, november.Add(time.Second), 100},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, quota.Rules{EventsPerHour: 100})
+			d.set(november.Add(-time.Minute))
+			d.says(november.Add(-time.Minute))
+			taken, _, ok := d.Take(deskAccount, 30, 0)
+			if !ok {
+				t.Fatal("the first request does not fit")
+			}
+			d.set(november.Add(time.Minute))
+			d.says(november.Add(time.Minute))
+			d.Landed(deskAccount, taken, c.arrived, c.date)
+			if _, _, ok := d.Take(deskAccount, c.room, 0); !ok {
+				t.Errorf("%d events do not fit into the hour", c.room)
+			}
+			if _, _, ok := d.Take(deskAccount, 1, 0); ok {
+				t.Errorf("%d events fit into the hour", c.room+1)
+			}
+		})
+	}
 }
 
 // TestMonthTurnsWhenBothClocksAgree walks through what clocks do.

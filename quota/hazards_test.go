@@ -123,13 +123,13 @@ func TestUnitedAccountsHaveOneHour(t *testing.T) {
 	d.says(november)
 	own := quota.Account{Name: "https://upstream.test key", Upstream: "https://upstream.test", Provisional: true}
 	d.Use(own)
-	if _, ok := d.Take(own.Name, 4, 0); !ok {
+	if _, _, ok := d.Take(own.Name, 4, 0); !ok {
 		t.Fatal("the first request of the hour did not fit")
 	}
 	if err := d.Unite(own.Name, quota.Account{Name: deskAccount, Upstream: "https://upstream.test"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := d.Take(deskAccount, 4, 0); ok {
+	if _, _, ok := d.Take(deskAccount, 4, 0); ok {
 		t.Error("8 events went in an hour of 5")
 	}
 }

@@ -112,8 +112,9 @@ func (g *Guard) scope(account string) *scope {
 
 // adopt takes over what is known of an account that turned out to be this one.
 func (s *scope) adopt(old *scope) {
-	s.Window.Events += old.Window.Events
-	s.Window.Bytes += old.Window.Bytes
+	s.Window.add(old.Window.Events, old.Window.Bytes)
+	s.Window.events += old.Window.events
+	s.Window.bytes += old.Window.bytes
 	s.Others = max(s.Others, old.Others)
 	s.Told = max(s.Told, old.Told)
 	if s.Since.IsZero() || !old.Since.IsZero() && old.Since.Before(s.Since) {
