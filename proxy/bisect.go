@@ -109,7 +109,7 @@ func (b *bisection) keep(i int) queue.Settlement {
 // place is the case of what is guilty. If none can be had, the guilty stay
 // pending and the search ends; what was delivered must be settled all the same.
 func (b *bisection) place() queue.Place {
-	place, err := b.f.cases.open(b.s.lease.Lane, b.refusal, false)
+	place, err := b.f.openCase(b.s, b.refusal, false)
 	if err != nil {
 		b.noRoom = err
 		return queue.Pending
@@ -168,7 +168,7 @@ func (b *bisection) try(p Part, items int, traces []TraceID) *Outcome {
 	}
 	out := b.f.up.Send(b.ctx, &r)
 	b.f.m.count(&out, items)
-	err := b.f.sent(b.s.lane, &one, &out)
+	err := b.f.sent(b.s, &one, &out)
 	if err == nil && out.Kind == Delivered {
 		err = b.f.delivered(b.s.lane, traces)
 	}
@@ -262,7 +262,7 @@ func (b *bisection) finish(settlements []queue.Settlement) error {
 	case err != nil:
 		return fmt.Errorf("settle isolated data: %w", err)
 	case kept > 0:
-		f.kept(lane, kept, b.refusal)
+		f.kept(kept)
 	}
 	switch {
 	case b.trouble != nil && b.trouble.Kind != Interrupted:

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"weir/proxy/diagnose"
 	"weir/queue"
 	"weir/quota"
 )
@@ -35,6 +36,12 @@ type ForwardConfig struct {
 	// Asker asks LangSmith for the date, where that decides about the month.
 	// Nil: nobody asks, and a month that begins while nothing is sent waits.
 	Asker Asker
+	// ProbeRegions are base URLs of LangSmith's other regions to which a key that
+	// is refused may be sent, to find out whether it is theirs. Empty: none.
+	ProbeRegions []string
+	// Certificate reads the certificate that the upstream shows, sending nothing.
+	// Nil: it is not looked at.
+	Certificate func(ctx context.Context) (*diagnose.Certificate, error)
 	// AskUsage has it also asked for accounts, limits and usage.
 	AskUsage bool
 	// HoldMaxAge is how long data is held before it is dropped. Default 40 days.
@@ -93,6 +100,7 @@ type Forwarder struct {
 	cases *caseBook
 	m     *forwardMetrics
 
+	history  *history
 	attempts *attempts
 	guilty   *guiltyRuns
 	plain    *semaphore.Weighted // bytes of run operations held decompressed
@@ -107,6 +115,7 @@ type Forwarder struct {
 	loop  chan struct{} // closed when the dispatcher has ended
 
 	watchWake chan struct{}  // cap 1: LangSmith should be asked
+	medicWake chan struct{}  // cap 1: a case should be looked at
 	minders   sync.WaitGroup // the goroutines beside the dispatcher
 
 	// keptFull is set while quarantine is known to have no room.
@@ -145,13 +154,14 @@ type laneRun struct {
 func NewForwarder(q *queue.Queue, up Upstream, v *Vault, cfg ForwardConfig) *Forwarder {
 	cfg.setDefaults()
 	f := &Forwarder{
-		Quota: cfg.Quota, watchWake: make(chan struct{}, 1),
+		Quota: cfg.Quota, watchWake: make(chan struct{}, 1), medicWake: make(chan struct{}, 1),
 		cfg: cfg, q: q, up: up, vault: v, waits: newWaits(q, cfg.Now), cases: newCaseBook(q),
 		m:     newForwardMetrics(),
 		slots: make(chan struct{}, cfg.Concurrency), freed: make(chan struct{}, 1),
 		loop: make(chan struct{}), lanes: map[queue.LaneID]*laneRun{},
 		attempts: newAttempts(q), plain: semaphore.NewWeighted(maxPlainBytes),
 	}
+	f.history = newHistory(q, cfg.Now)
 	f.guilty = newGuiltyRuns(q, f.cases)
 	return f
 }
@@ -169,6 +179,7 @@ func (f *Forwarder) Start(ctx context.Context) {
 	f.minders.Go(func() { (&holder{f: f}).run(run) })
 	if f.cfg.Asker != nil {
 		f.minders.Go(func() { (&watch{f: f, asker: f.cfg.Asker, next: map[string]*schedule{}}).run(run) })
+		f.minders.Go(func() { newMedic(f).run(run) })
 	}
 }
 
@@ -202,6 +213,7 @@ func (f *Forwarder) SetDestination(d Destination) {
 	f.strand() // what is held may be another account's now
 	f.pokeWatch()
 	f.Wake()
+	f.pokeMedic()
 }
 
 // Destination is weir's own key, workspace and project as they are now.
@@ -221,6 +233,13 @@ func (f *Forwarder) Wake() {
 func (f *Forwarder) pokeWatch() {
 	select {
 	case f.watchWake <- struct{}{}:
+	default:
+	}
+}
+
+func (f *Forwarder) pokeMedic() {
+	select {
+	case f.medicWake <- struct{}{}:
 	default:
 	}
 }
@@ -442,6 +461,7 @@ type sending struct {
 	turn  int // of the lane
 	began time.Time
 
+	as     caller    // whose key is sent, in which workspace
 	traces []TraceID // of the lease, distinct
 	// passage is the guard's leave to send them; nil: none is needed.
 	passage *quota.Passage
@@ -498,7 +518,7 @@ func (f *Forwarder) sendSpans(ctx context.Context, s *sending, req *Request) err
 	}
 	out := f.up.Send(ctx, req)
 	f.m.count(&out, req.Items)
-	if err := f.sent(s.lane, &one, &out); err != nil {
+	if err := f.sent(s, &one, &out); err != nil {
 		s.lease.Return()
 		return err
 	}
@@ -513,6 +533,13 @@ func (f *Forwarder) request(s *sending) (*Request, error) {
 		Workspace: resolve(s.lane.Workspace, refWorkspace, dest.Workspace),
 		Project:   resolve(s.lane.Project, refProject, dest.Project),
 	}
+	s.as = f.accounts.callerOf(s.lane)
+	if other, ok := f.standIn(s.as); ok && s.lane.Credential != refKey {
+		s.as = other
+		r.Workspace = cmp.Or(r.Workspace, other.workspace)
+		r.APIKey, _ = f.accounts.key(other)
+		return r, nil
+	}
 	if s.lane.Credential == refKey {
 		r.APIKey = dest.APIKey
 		return r, nil
@@ -523,6 +550,22 @@ func (f *Forwarder) request(s *sending) (*Request, error) {
 	}
 	r.APIKey = key
 	return r, nil
+}
+
+// standIn is another key of the same tenant, to send under in place of a caller's
+// that is refused: its successor. Both must be known to be that tenant's, because the
+// upstream has taken them.
+func (f *Forwarder) standIn(c caller) (other caller, ok bool) {
+	refused, wasTaken := f.history.refusedKey(c)
+	if !refused || !wasTaken {
+		return caller{}, false
+	}
+	for _, other := range f.history.takenSince(c) {
+		if _, have := f.accounts.key(other); have && f.accounts.sameTenant(c, other) {
+			return other, true
+		}
+	}
+	return caller{}, false
 }
 
 func partOf(fr *queue.Frame) Part {

@@ -235,7 +235,7 @@ func (r *round) post(units []unit) *Outcome {
 	out := r.f.up.Send(r.ctx, &req)
 	r.f.m.count(&out, req.Items)
 	r.attempted(units, &out)
-	if err := r.f.sent(r.s.lane, one, &out); err != nil {
+	if err := r.f.sent(r.s, one, &out); err != nil {
 		return &Outcome{Kind: Retry, Reason: "not_settled", Scope: ScopeLane, Exchange: Exchange{Error: err.Error()}}
 	}
 	return &out
@@ -314,7 +314,7 @@ func (r *round) end(out *Outcome) {
 
 // keep quarantines a unit for a refusal. heals: the case is released by itself.
 func (r *round) keep(u unit, out *Outcome, heals bool) {
-	place, err := r.f.cases.open(r.s.lease.Lane, out, heals)
+	place, err := r.f.openCase(r.s, out, heals)
 	if err == nil {
 		r.keepAt(u.members, fate{kind: fateKept, place: place})
 	}

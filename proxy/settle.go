@@ -130,6 +130,9 @@ func (f *Forwarder) failed(s *sending, out *Outcome) {
 	f.mu.Unlock()
 	_, already := f.waits.get(key)
 	f.waits.failed(key, out, s.began)
+	if out.Kind == Refused && out.Refusal == RefusedAccess {
+		return // its case was said
+	}
 	if w, ok := f.waits.get(key); ok && !already {
 		f.cfg.Logger.Warn("the upstream does not take data; it stays on disk and is tried again",
 			"reason", out.Reason, "detail", sentence(out), "scope", out.Scope.String(), "next", w.Until)
@@ -196,7 +199,7 @@ func halve(req *Request, d Divider) ([]queue.Part, error) {
 // says that the case is released as soon as a request of the lane comes
 // through. Without room to keep more, the data stays pending and the lane waits.
 func (f *Forwarder) quarantine(s *sending, out *Outcome, heals bool) error {
-	place, err := f.cases.open(s.lease.Lane, out, heals)
+	place, err := f.openCase(s, out, heals)
 	if err != nil {
 		s.lease.Return()
 		f.failed(s, &Outcome{Kind: Refused, Reason: out.Reason, Scope: ScopeLane, Exchange: out.Exchange})
@@ -211,7 +214,7 @@ func (f *Forwarder) quarantine(s *sending, out *Outcome, heals bool) error {
 		items += s.lease.Frames[i].Items
 		settlements[i] = queue.Settlement{Frame: i, Result: queue.ResultKept, Place: place}
 	}
-	lane, frames, raw := s.lease.Lane, len(s.lease.Frames), rawBytes(s.lease)
+	frames, raw := len(s.lease.Frames), rawBytes(s.lease)
 	err = s.lease.Settle(settlements...)
 	if errors.Is(err, queue.ErrKeptFull) {
 		f.keptFull.Store(true)
@@ -221,17 +224,15 @@ func (f *Forwarder) quarantine(s *sending, out *Outcome, heals bool) error {
 	if err != nil {
 		return fmt.Errorf("quarantine refused data: %w", err)
 	}
-	f.kept(lane, items, out)
+	f.kept(items)
 	if heals {
 		f.relapsed(s.run, frames, raw)
 	}
 	return nil
 }
 
-// kept counts and says that items have gone into quarantine.
-func (f *Forwarder) kept(lane queue.LaneID, items int, out *Outcome) {
+// kept counts items that have gone into quarantine. Their case has been said.
+func (f *Forwarder) kept(items int) {
 	f.keptFull.Store(false)
 	f.m.quarantined.Add(float64(items))
-	f.cfg.Logger.Warn("the upstream refused data; it is kept in quarantine",
-		"lane", lane, "items", items, "reason", out.Reason, "detail", sentence(out))
 }

@@ -1,15 +1,20 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"weir/proxy"
+	"weir/proxy/diagnose"
 	"weir/proxy/upstream"
 	"weir/queue"
 )
@@ -42,6 +47,56 @@ func (b encodingBook) add(e upstream.Encoding) {
 	if err := b.q.SetNote(b.prefix+string(e), []byte("415")); err != nil {
 		b.log.Warn("that could not be written down; it is found out again after a restart", slog.Any("error", err))
 	}
+}
+
+// sender sends with the client of the moment: a reload may bring another.
+type sender struct {
+	now atomic.Pointer[upstream.Client]
+
+	mu      sync.Mutex         // covers retired, and the change of clients
+	retired []*upstream.Client // replaced; requests may be under way with the last
+}
+
+// Send implements proxy.Upstream.
+func (s *sender) Send(ctx context.Context, r *proxy.Request) proxy.Outcome {
+	return s.now.Load().Send(ctx, r)
+}
+
+// Ask implements proxy.Asker.
+func (s *sender) Ask(ctx context.Context, q *proxy.Question) proxy.Answer {
+	return s.now.Load().Ask(ctx, q)
+}
+
+// Certificate is what the upstream shows.
+func (s *sender) Certificate(ctx context.Context) (*diagnose.Certificate, error) {
+	return s.now.Load().Certificate(ctx)
+}
+
+// change has requests sent with next from now on. Those under way end with the
+// client they began with, which is closed at the change after this one.
+func (s *sender) change(next *upstream.Client) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	err := s.closeRetired()
+	if before := s.now.Swap(next); before != nil {
+		s.retired = append(s.retired, before)
+	}
+	return err
+}
+
+func (s *sender) closeRetired() (err error) {
+	for _, c := range s.retired {
+		err = errors.Join(err, c.Close())
+	}
+	s.retired = nil
+	return err
+}
+
+// Close closes every client.
+func (s *sender) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(s.closeRetired(), s.now.Load().Close())
 }
 
 // newUpstream makes the client that sends to LangSmith. What it learns of the

@@ -31,6 +31,7 @@ type settings struct {
 	OTLPEncoding   string // auto, zstd, gzip or identity
 	RequestTimeout time.Duration
 	CAFile         string // absolute, or empty
+	ProbeRegions   []string
 	Forward        forwardSettings
 
 	Limits limitSettings

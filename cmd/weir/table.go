@@ -185,6 +185,13 @@ func forwardTable() []setting {
 			bind: func(s *settings) value { return pathValue{textValue{to: &s.CAFile, what: "a PEM file"}} },
 		},
 		{
+			name: "probe_regions", group: groupForward, placeholder: "URL",
+			help: "Regions of LangSmith to which a key that is refused may be sent, to find out whether it is theirs: base URLs, comma separated, or langsmith for all of its own. Default: none.",
+			bind: func(s *settings) value {
+				return listValue{to: &s.ProbeRegions, what: "a base URL such as https://eu.api.smith.langchain.com, or langsmith", item: regionItem}
+			},
+		},
+		{
 			name: "forward.concurrency", group: groupForward, placeholder: "N", fallback: "8",
 			help: "Requests to LangSmith at a time.",
 			bind: func(s *settings) value { return intValue{to: &s.Forward.Concurrency, low: 1, high: 256} },

@@ -36,7 +36,7 @@ func (c *Client) Ask(ctx context.Context, q *proxy.Question) proxy.Answer {
 	defer cancel()
 	defer context.AfterFunc(c.closing, cancel)() //nolint:contextcheck // the client's own end, beside the caller's
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.askURL(q.Path), http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.askURL(q), http.NoBody)
 	if err != nil {
 		return fail(err)
 	}
@@ -63,12 +63,15 @@ func (c *Client) Ask(ctx context.Context, q *proxy.Question) proxy.Answer {
 	return out
 }
 
-// askURL is the URL of a path. The paths of newer calls begin with /api/v1,
+// askURL is the URL of a question. The paths of newer calls begin with /api/v1,
 // which a base URL may already end in.
-func (c *Client) askURL(path string) string {
+func (c *Client) askURL(q *proxy.Question) string {
 	base := c.cfg.BaseURL
-	if strings.HasPrefix(path, apiPrefix+"/") {
+	if q.Base != "" {
+		base = strings.TrimRight(q.Base, "/")
+	}
+	if strings.HasPrefix(q.Path, apiPrefix+"/") {
 		base = strings.TrimSuffix(base, apiPrefix)
 	}
-	return base + path
+	return base + q.Path
 }
