@@ -129,3 +129,12 @@ func needsPerson(c diagnose.Code) bool {
 		return true
 	}
 }
+
+// explained is the cause of a wait, and what to do where a person has to.
+func explained(d *diagnose.Diagnosis) (cause, remedy string) {
+	top := d.Top()
+	if needsPerson(top.Code) && top.Code != diagnose.Unknown {
+		remedy = top.Remedy
+	}
+	return string(top.Code), remedy
+}

@@ -25,7 +25,8 @@ const (
 type medic struct {
 	f       *Forwarder
 	answers map[question]answered
-	asked   int // in this round
+	asked   int       // in this round
+	looked  time.Time // when the upstream's certificate was last looked at
 }
 
 // question is a probe for a key. Cases of many lanes with one key share it.
@@ -72,7 +73,30 @@ func (m *medic) round(ctx context.Context) {
 		}
 		m.look(ctx, place, &fd)
 	}
+	m.certificate(ctx)
 }
+
+// certificate looks at what the upstream shows while TLS fails.
+func (m *medic) certificate(ctx context.Context) {
+	f, now := m.f, m.f.cfg.Now()
+	w, waiting := f.waits.get(upstreamWait)
+	if !waiting || w.Reason != reasonTLS || f.cfg.Certificate == nil || now.Sub(m.looked).Abs() < probeAgain {
+		return
+	}
+	m.looked = now
+	shown, err := f.cfg.Certificate(ctx)
+	if err != nil {
+		return // what sending met says enough
+	}
+	d := diagnose.Diagnose(&diagnose.Facts{
+		Time: now, URL: f.dest.Load().UpstreamURL, Reason: w.Reason, Error: w.Detail, Probes: diagnose.Probes{Certificate: shown},
+	})
+	cause, remedy := explained(&d)
+	f.waits.explain(upstreamWait, cause, remedy)
+}
+
+// reasonTLS is the upstream client's word for a failure of TLS.
+const reasonTLS = "tls"
 
 // look diagnoses one case, asking what the diagnosis wants to know.
 func (m *medic) look(ctx context.Context, place queue.Place, fd *finding) {

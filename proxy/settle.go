@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"weir/proxy/diagnose"
 	"weir/queue"
 )
 
@@ -133,9 +134,12 @@ func (f *Forwarder) failed(s *sending, out *Outcome) {
 	if out.Kind == Refused && out.Refusal == RefusedAccess {
 		return // its case was said
 	}
+	d := diagnose.Diagnose(f.facts(s.lane, s.as, out))
+	cause, remedy := explained(&d)
+	f.waits.explain(key, cause, remedy)
 	if w, ok := f.waits.get(key); ok && !already {
 		f.cfg.Logger.Warn("the upstream does not take data; it stays on disk and is tried again",
-			"reason", out.Reason, "detail", sentence(out), "scope", out.Scope.String(), "next", w.Until)
+			"reason", out.Reason, "cause", cause, "detail", sentence(out), "scope", out.Scope.String(), "next", w.Until)
 	}
 }
 
