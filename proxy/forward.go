@@ -134,6 +134,8 @@ type laneRun struct {
 	turns       int    // leases so far
 	lastTurn    uint64 // Forwarder.leases at the latest of them
 	maxRawBytes int64  // smaller than configured after a 413; 0: as configured
+	tooLarge    int64  // a size that was refused with 413 lately; 0: none
+	tooLargeAt  time.Time
 	delivered   int64
 	lastError   string
 	storeError  string // the last one logged
@@ -573,6 +575,37 @@ func (f *Forwarder) noteError(id queue.LaneID, err error) {
 		return // it is counted, and one line is enough until it changes
 	}
 	f.cfg.Logger.Error("the buffer could not be read or settled; it is tried again", "lane", id, "error", err)
+}
+
+// rememberTooLarge is for how long requests stay below a size that was refused:
+// an ingress is seldom changed, and a guess that was wrong should not last.
+const rememberTooLarge = time.Hour
+
+// shrink makes a lane's requests smaller than one of rawBytes that was too large.
+func (f *Forwarder) shrink(r *laneRun, rawBytes int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r.maxRawBytes = min(max(rawBytes/2, 1), cmp.Or(r.maxRawBytes, f.cfg.MaxRequestBytes))
+	r.tooLarge, r.tooLargeAt = min(rawBytes, cmp.Or(r.tooLarge, rawBytes)), f.cfg.Now()
+}
+
+// growLocked lets a lane's requests grow back slowly, but for an hour not to a
+// size that was refused. mu is held.
+func (f *Forwarder) growLocked(r *laneRun) {
+	if r.tooLarge > 0 && f.cfg.Now().Sub(r.tooLargeAt).Abs() > rememberTooLarge {
+		r.tooLarge = 0
+	}
+	if r.maxRawBytes == 0 {
+		return
+	}
+	most := f.cfg.MaxRequestBytes
+	if r.tooLarge > 0 {
+		most = min(most, r.tooLarge-r.tooLarge/16-1)
+	}
+	r.maxRawBytes = max(min(r.maxRawBytes+r.maxRawBytes/16+1, most), 1)
+	if r.maxRawBytes >= f.cfg.MaxRequestBytes {
+		r.maxRawBytes = 0
+	}
 }
 
 // requestBytes is how large the lane's requests may be.

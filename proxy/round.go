@@ -165,17 +165,17 @@ func (r *round) sendAll(waves [][]batch) {
 			}
 			b := &w[i]
 			if r.s.probe || i == len(w)-1 {
-				r.try(b.units, newPatience(len(b.units)))
+				r.try(b.units, newPatience(b.units))
 				continue
 			}
 			select {
 			case r.f.slots <- struct{}{}:
 				others.Go(func() {
 					defer func() { <-r.f.slots; r.f.poke() }()
-					r.try(b.units, newPatience(len(b.units)))
+					r.try(b.units, newPatience(b.units))
 				})
 			default: // no more at a time: in this goroutine
-				r.try(b.units, newPatience(len(b.units)))
+				r.try(b.units, newPatience(b.units))
 			}
 		}
 		others.Wait()

@@ -87,12 +87,7 @@ func (f *Forwarder) cameThrough(s *sending, lane queue.LaneID, items int) {
 	f.noteDelivered(s.run, items)
 	f.mu.Lock()
 	s.run.lastError, s.run.storeError = "", ""
-	if s.run.maxRawBytes > 0 { // grow back slowly after a 413
-		s.run.maxRawBytes += s.run.maxRawBytes/16 + 1
-		if s.run.maxRawBytes >= f.cfg.MaxRequestBytes {
-			s.run.maxRawBytes = 0
-		}
-	}
+	f.growLocked(s.run)
 	f.mu.Unlock()
 	f.waits.succeeded(s.keys, s.began)
 	f.releaseHealed(lane, s.run)
@@ -165,9 +160,7 @@ func (f *Forwarder) settleRefused(ctx context.Context, s *sending, req *Request,
 // fewer frames, and if it was one frame already, that frame in two halves.
 func (f *Forwarder) settleTooLarge(s *sending, req *Request, out *Outcome, d Divider) error {
 	if n := len(s.lease.Frames); n > 1 {
-		f.mu.Lock()
-		s.run.maxRawBytes = max(rawBytes(s.lease)/2, 1)
-		f.mu.Unlock()
+		f.shrink(s.run, rawBytes(s.lease))
 		s.lease.Return()
 		return nil
 	}
