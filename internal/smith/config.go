@@ -182,6 +182,18 @@ type Switches struct {
 	QuotaOTLP QuotaOTLP `json:"quota_otlp"`
 	// UsageLag is how far the usage reads are behind.
 	UsageLag Lag `json:"usage_lag"`
+
+	// ZstdFrames is how much is looked at of a body of several zstd frames, of
+	// OTLP and of run operations.
+	ZstdFrames ZstdFrames `json:"zstd_frames"`
+	// ReadLag is how long what was taken cannot be read yet: the service works
+	// on it after its answer (LangSmith docs: trace-with-opentelemetry).
+	ReadLag Delay `json:"read_lag"`
+	// EmptyBatch is the answer to a batch without runs.
+	EmptyBatch EmptyBatch `json:"empty_batch"`
+	// InfoNeedsKey has /info ask for a key, as a setting of self-hosted
+	// installations does (langsmith-go: info.go).
+	InfoNeedsKey bool `json:"info_needs_key"`
 }
 
 // Treatment is what becomes of a body in a given encoding or format.

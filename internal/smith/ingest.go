@@ -53,6 +53,9 @@ func (s *Server) runsBatch(r *request, from caller) reply {
 		if err := json.Unmarshal(x.body, &batch); err != nil {
 			return unprocessable("invalid batch JSON: %v", err)
 		}
+		if r.sw.EmptyBatch == Empty422 && len(batch.Post)+len(batch.Patch) == 0 {
+			return unprocessable("invalid batch JSON: the batch is empty")
+		}
 		if s.shallow(r.sw, x.in.Workspace) {
 			return s.store.countRuns(x.in, r.route.pattern, [4]int64{int64(len(batch.Post)), int64(len(batch.Patch))}, nil)
 		}
@@ -318,7 +321,7 @@ func (s *Server) readRuns(x *ingest, b *buffers) error {
 	if fate == Lost {
 		return errVanished
 	}
-	body, err := s.decompress(x.in.Encoding, b)
+	body, err := s.decompress(x.r.sw, x.in.Encoding, b)
 	if err != nil {
 		return err
 	}
