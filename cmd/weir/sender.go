@@ -6,10 +6,12 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"weir/internal/sendtest"
 	"weir/proxy/upstream"
 	"weir/queue"
 )
@@ -19,6 +21,9 @@ import (
 const (
 	refusedEncodingNotes     = "encoding-refused/"
 	refusedRunsEncodingNotes = "runs-encoding-refused/"
+	// encodingProofNotes hold what reading back has shown of OTLP in an
+	// encoding, in a word of package sendtest.
+	encodingProofNotes = "encoding-proof/"
 )
 
 // encodingBook remembers the encodings that one kind of data is not taken in.
@@ -44,22 +49,72 @@ func (b encodingBook) add(e upstream.Encoding) {
 	}
 }
 
+// zstdProof keeps what a send test has found out about OTLP in zstd. It
+// implements sendtest.Proof.
+type zstdProof struct {
+	book encodingBook
+	note string
+	// client is nil until it is made.
+	client *upstream.Client
+}
+
+func newZstdProof(upstreamURL string, book encodingBook) *zstdProof {
+	return &zstdProof{book: book, note: encodingProofNotes + upstreamURL + "/" + string(upstream.EncodingZstd)}
+}
+
+// Known implements sendtest.Proof.
+func (p *zstdProof) Known() string {
+	switch word := string(p.book.q.Notes(p.note)[p.note]); {
+	case slices.Contains(p.book.refused(), upstream.EncodingZstd):
+		return sendtest.ZstdRefused
+	case word != "":
+		return word
+	default:
+		return sendtest.ZstdUnknown
+	}
+}
+
+// Keep implements sendtest.Proof.
+func (p *zstdProof) Keep(word string) error {
+	refusal := p.book.prefix + string(upstream.EncodingZstd)
+	if word != sendtest.ZstdRefused {
+		if err := p.book.q.SetNote(refusal, nil); err != nil { // it was refused before, and is not any more
+			return err
+		}
+	}
+	if err := p.book.q.SetNote(p.note, []byte(word)); err != nil {
+		return err
+	}
+	p.client.Prove(upstream.EncodingZstd, word == sendtest.ZstdProven)
+	return nil
+}
+
+// proven lists the encodings that EncodingAuto may use.
+func (p *zstdProof) proven() []upstream.Encoding {
+	if p.Known() == sendtest.ZstdProven {
+		return []upstream.Encoding{upstream.EncodingZstd}
+	}
+	return nil
+}
+
 // newUpstream makes the client that sends to LangSmith. What it learns of the
 // upstream's encodings is kept in the queue.
-func newUpstream(s *settings, metrics prometheus.Registerer, q *queue.Queue, log *slog.Logger) (*upstream.Client, error) {
+func newUpstream(s *settings, metrics prometheus.Registerer, q *queue.Queue, log *slog.Logger) (*upstream.Client, *zstdProof, error) {
 	spans := encodingBook{q: q, log: log, prefix: refusedEncodingNotes + s.Upstream + "/"}
 	runs := encodingBook{q: q, log: log, prefix: refusedRunsEncodingNotes + s.Upstream + "/"}
+	proof := newZstdProof(s.Upstream, spans)
 	c, err := upstream.New(upstream.Config{
 		BaseURL: s.Upstream, Version: buildVersion(), Encoding: upstream.Encoding(s.OTLPEncoding),
-		RefusedEncodings: spans.refused(), OnEncodingRefused: spans.add,
+		RefusedEncodings: spans.refused(), OnEncodingRefused: spans.add, ProvenEncodings: proof.proven(),
 		RefusedRunsEncodings: runs.refused(), OnRunsEncodingRefused: runs.add,
 		OpenBlob: openBlob(q),
 		Timeout:  s.RequestTimeout, Concurrency: s.Forward.Concurrency, CAFile: s.CAFile, Registerer: metrics,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("upstream: %w", err)
+		return nil, nil, fmt.Errorf("upstream: %w", err)
 	}
-	return c, nil
+	proof.client = c
+	return c, proof, nil
 }
 
 // openBlob opens what the queue keeps aside. What is gone for good is told from

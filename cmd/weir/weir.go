@@ -40,6 +40,7 @@ type weir struct {
 	queue     *queue.Queue
 	guard     *quota.Guard
 	upstream  *upstream.Client
+	zstd      *zstdProof
 	acceptor  *proxy.Acceptor
 	forwarder *proxy.Forwarder
 	admin     *admin.Server
@@ -122,7 +123,7 @@ func (w *weir) openPipeline() error {
 		w.log.Error("keys that callers sent cannot be read with the sealing key of the data directory; their data stays on disk",
 			slog.Int("keys", len(unreadable)))
 	}
-	w.upstream, err = newUpstream(s, w.metrics, w.queue, w.log)
+	w.upstream, w.zstd, err = newUpstream(s, w.metrics, w.queue, w.log)
 	if err != nil {
 		return errors.Join(err, w.queue.Close())
 	}
@@ -180,6 +181,7 @@ func (w *weir) startAdmin(ctx context.Context) (err error) {
 	s := w.settings
 	source := &admin.Pipeline{
 		Version: buildVersion(), DataDir: s.DataDir, StartedAt: time.Now(), Acceptor: w.acceptor, Forwarder: w.forwarder,
+		Tester: w.sendTest,
 	}
 	w.admin, err = admin.New(admin.Config{
 		Addr: string(s.AdminAddr), MetricsAddr: string(s.MetricsAddr), Token: s.AdminToken.reveal(),
