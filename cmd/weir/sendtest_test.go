@@ -171,6 +171,21 @@ func TestSendTestGoesTheWholeWay(t *testing.T) {
 	}
 }
 
+// TestSendTestReachesSockets: listeners need no port.
+func TestSendTestReachesSockets(t *testing.T) {
+	dir := t.TempDir()
+	r := newRig(t, smith.Config{}, "grpc_addr", "unix:"+filepath.Join(dir, "g"), "http_addr", "unix:"+filepath.Join(dir, "h")).start()
+	for _, way := range []string{"grpc", "http"} {
+		if got := r.test(exitOK, "--via", way, "--no-zstd"); got.Way != way {
+			t.Errorf("way %s, want %s", got.Way, way)
+		}
+	}
+	without := newRig(t, smith.Config{}, "grpc_addr", "off").start()
+	if got := without.test(exitOK, "--no-zstd"); got.Way != "http" {
+		t.Errorf("way %s where gRPC is off, want http", got.Way)
+	}
+}
+
 // TestSendTestSettlesZstd runs under each of the look-alike's treatments, and
 // looks how weir sends from then on, across a restart.
 func TestSendTestSettlesZstd(t *testing.T) {
@@ -262,11 +277,11 @@ func TestSendTestSaysWhereItStuck(t *testing.T) {
 			exitNeedsPerson, "delivered", "held", "weir holds the trace on disk", "`weir quota` shows the limit",
 		},
 		{
-			"month used up by weir's limit", smith.Config{}, []string{"quota.traces", "1"}, nil,
+			"month used up by weir's limit", smith.Config{}, []string{"quota_traces", "1"}, nil,
 			exitNeedsPerson, "delivered", "held", "weir holds the trace on disk", "`weir quota` shows the limit",
 		},
 		{
-			"dropped by policy", smith.Config{}, []string{"quota.traces", "1", "quota.policy", "drop"}, nil,
+			"dropped by policy", smith.Config{}, []string{"quota_traces", "1", "quota_policy", "drop"}, nil,
 			exitNeedsPerson, "delivered", "dropped", "weir dropped the trace", "`weir quota`",
 		},
 		{
@@ -342,7 +357,7 @@ func TestSendTestGoesPastWeir(t *testing.T) {
 	if got.Zstd != sendtest.ZstdProven || !strings.Contains(got.says("zstd"), "That is not kept: only a running weir keeps that") {
 		t.Errorf("zstd is %s: %s", got.Zstd, got.says("zstd"))
 	}
-	r.smith.RevokeKey(testKey)
+	r.smith.RemoveKey(testKey)
 	if got := r.test(exitNeedsPerson, "--direct"); got.StuckAt != "delivered" || got.Reason != "http_403" {
 		t.Errorf("with a revoked key: %+v", got)
 	}
@@ -371,7 +386,7 @@ func TestSendTestShowsEachStep(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.code != exitOK {
-				r.smith.RevokeKey(testKey)
+				r.smith.RemoveKey(testKey)
 			}
 			sys := newTestSystem(t, nil)
 			sys.OutColor = tt.color

@@ -26,7 +26,7 @@ func (s *service) SendTest(ctx context.Context, req *weirv1.SendTestRequest, str
 		return connect.NewError(connect.CodeInvalidArgument, err)
 	}
 	if !s.testing.TryLock() {
-		return connect.NewError(connect.CodeUnavailable, errTesting)
+		return connect.NewError(connect.CodeFailedPrecondition, errTesting)
 	}
 	defer s.testing.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
@@ -69,7 +69,7 @@ func (p *Pipeline) SendTest(ctx context.Context, req *weirv1.SendTestRequest, re
 		return connect.NewError(connect.CodeUnimplemented, errors.New("this weir makes no tests"))
 	}
 	if stopped := p.Acceptor.Stopped(); stopped != "" {
-		return connect.NewError(connect.CodeUnavailable, errors.New("weir is "+stopped+" and takes no trace"))
+		return connect.NewError(connect.CodeFailedPrecondition, errors.New("weir is "+stopped+" and takes no trace"))
 	}
 	return p.Tester(ctx, req, report)
 }

@@ -73,8 +73,9 @@ type AdminServiceClient interface {
 	// SendTest proves the whole way with one real trace, which counts in the
 	// month: it sends it to weir's own listener like an application, follows it
 	// to LangSmith and reads it back. It streams each step as it ends, and the
-	// result last; a test that fails is a result, not an error. UNAVAILABLE while
-	// another test runs, or weir takes no data.
+	// result last; a test that fails is a result, not an error.
+	// FAILED_PRECONDITION while another test runs, where weir takes no data, or
+	// does not listen that way.
 	SendTest(context.Context, *v1.SendTestRequest) (*connect.ServerStreamForClient[v1.SendTestResponse], error)
 }
 
@@ -207,8 +208,9 @@ type AdminServiceHandler interface {
 	// SendTest proves the whole way with one real trace, which counts in the
 	// month: it sends it to weir's own listener like an application, follows it
 	// to LangSmith and reads it back. It streams each step as it ends, and the
-	// result last; a test that fails is a result, not an error. UNAVAILABLE while
-	// another test runs, or weir takes no data.
+	// result last; a test that fails is a result, not an error.
+	// FAILED_PRECONDITION while another test runs, where weir takes no data, or
+	// does not listen that way.
 	SendTest(context.Context, *v1.SendTestRequest, *connect.ServerStream[v1.SendTestResponse]) error
 }
 
