@@ -246,7 +246,7 @@ func (m *Malformed) UnmarshalText(text []byte) error {
 	return parseEnum("malformed", malformedNames, text, m)
 }
 
-// Window is how OTLP start times far from now are met.
+// Window is how start times far from now are met.
 type Window uint8
 
 // The possibilities of the start-time window.
@@ -257,9 +257,11 @@ const (
 	Window400
 	// Window422 refuses the whole request with 422.
 	Window422
+	// WindowLost answers as if the request had been taken, and drops all of it.
+	WindowLost
 )
 
-var windowNames = []string{"off", "400", "422"}
+var windowNames = []string{"off", "400", "422", "lost"}
 
 // String returns the name that UnmarshalText takes.
 func (w Window) String() string { return enumName(windowNames, w) }
@@ -267,7 +269,7 @@ func (w Window) String() string { return enumName(windowNames, w) }
 // MarshalText implements encoding.TextMarshaler.
 func (w Window) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
 
-// UnmarshalText takes off, 400 or 422.
+// UnmarshalText takes off, 400, 422 or lost.
 func (w *Window) UnmarshalText(text []byte) error { return parseEnum("window", windowNames, text, w) }
 
 // ProjectSource is what names a span's project where two things do.

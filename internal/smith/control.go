@@ -40,7 +40,7 @@ POST   faults                         {"script":[FAULT...],"standing":FAULT or n
 DELETE faults                         ends all faults and releases what hangs
 POST   release                        releases what hangs
 GET    switches, POST switches        what nobody could verify about the service:
-       otlp_zstd, otlp_json, runs_zstd taken|415|lost; otlp_malformed 400|lost; otlp_window, runs_window off|400|422;
+       otlp_zstd, otlp_json, runs_zstd taken|415|lost; otlp_malformed 400|lost; otlp_window, runs_window off|400|422|lost;
        otlp_project header|attribute; otlp_bare_path true|false; runs_duplicate partial|whole;
        runs_max N, 0 for no limit; feedback_order free|run_first; extra_update merge|replace;
        quota_updates taken|refused; quota_otlp 429|lost; usage_lag DURATION, such as 90m;

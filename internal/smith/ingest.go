@@ -280,7 +280,7 @@ func (s *Server) ingest(r *request, from caller, done string, take func(*ingest)
 	if err == nil {
 		err = take(x)
 	}
-	if errors.Is(err, errVanished) {
+	if errors.Is(err, errVanished) || errors.Is(err, errOutOfWindow) && r.sw.RunsWindow == WindowLost {
 		s.store.lost(x.in)
 		err = nil
 	}

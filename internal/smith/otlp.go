@@ -44,7 +44,7 @@ func (s *Server) otlp(r *request, from caller) reply {
 	var over *limitError
 	switch {
 	case err == nil:
-	case errors.Is(err, errVanished):
+	case errors.Is(err, errVanished), errors.Is(err, errOutOfWindow) && r.sw.OTLPWindow == WindowLost:
 		s.store.lost(in)
 	case errors.As(err, &over):
 		if !in.quota.lost {

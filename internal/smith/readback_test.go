@@ -136,3 +136,17 @@ func TestSwitchesDecideAboutProbes(t *testing.T) {
 		}
 	}
 }
+
+func TestAWindowCanBeSilent(t *testing.T) {
+	s, c := start(t, Config{
+		Now:      func() time.Time { return noon.Add(25 * time.Hour) },
+		Switches: Switches{OTLPWindow: WindowLost, RunsWindow: WindowLost},
+	})
+	fresh := newSpan(2, 2)
+	fresh.StartTimeUnixNano += uint64(25 * time.Hour)
+	c.export(payload(t, newSpan(1, 1), fresh)).want(t, http.StatusOK, "")
+	a := c.do(http.MethodPost, "/runs/batch", header("X-Api-Key", keyA), []byte(`{"post":[`+runJSON([]int{2})+`]}`))
+	if st := s.Stats(); a.status != http.StatusAccepted || st.Lost.Requests != 2 || st.DistinctSpans+st.Runs.Distinct != 0 {
+		t.Errorf("answer %d, %d lost, %d spans and %d runs kept", a.status, st.Lost.Requests, st.DistinctSpans, st.Runs.Distinct)
+	}
+}
