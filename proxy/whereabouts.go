@@ -48,7 +48,7 @@ func (f *Forwarder) Whereabouts(ctx context.Context, id TraceID) (Whereabouts, e
 	}
 	var at *queue.FrameMeta
 	err = f.q.EachFrame(ctx, queue.FrameFilter{Newest: true}, func(m queue.FrameMeta) bool {
-		if slices.Contains(m.Traces, queue.TraceID(id)) {
+		if slices.Contains(m.Traces, id) {
 			m.Traces = nil // valid during the call only
 			at = &m
 		}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"weir/internal/sendtest"

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -71,6 +72,7 @@ func kindest() map[string]string {
 // TestAnswersMatchTheSwitches is how we know that the questions work: the whole
 // program runs against look-alikes that decide differently, and finds out how.
 func TestAnswersMatchTheSwitches(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		cfg  smith.Config
@@ -109,13 +111,15 @@ func TestAnswersMatchTheSwitches(t *testing.T) {
 		},
 		{
 			"first frames only",
-			smith.Config{Switches: smith.Switches{ZstdFrames: smith.FramesFirst}}, 0,
+			smith.Config{Switches: smith.Switches{ZstdFrames: smith.FramesFirst}},
+			0,
 			map[string]string{"otlp_zstd_frames": "first", "runs_zstd_frames": "http_422"},
 		},
 		{
 			// What was never read back at all says nothing about loss.
 			"nothing shows",
-			smith.Config{Switches: smith.Switches{ReadLag: smith.Delay(time.Hour), OTLPBarePath: true}}, 0,
+			smith.Config{Switches: smith.Switches{ReadLag: smith.Delay(time.Hour), OTLPBarePath: true}},
+			0,
 			map[string]string{
 				"runs_duplicate": "unknown", "runs_window": "unknown", "runs_window_mixed": "unknown", "runs_zstd_frames": "unknown",
 				"otlp_zstd": "unknown", "otlp_zstd_frames": "unknown", "otlp_json": "unknown", "otlp_bare_path": "unknown",
@@ -136,9 +140,7 @@ func TestAnswersMatchTheSwitches(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := kindest()
-			for id, answer := range tt.want {
-				want[id] = answer
-			}
+			maps.Copy(want, tt.want)
 			if diff := cmp.Diff(want, answers(r)); diff != "" {
 				t.Errorf("answers (-want +got):\n%s", diff)
 			}

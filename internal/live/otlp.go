@@ -141,5 +141,5 @@ func askSpansMixed(ctx context.Context, q *asker) finding {
 	old, fresh := newTrace(time.Now().Add(-stale)), newTrace(time.Now())
 	oldSpan, freshSpan := old.rootSpan("25 hours old span, in company"), fresh.rootSpan("fresh span, in old company")
 	a := q.do(ctx, sendOTLP(q.cfg.Project, "gzip", zipped(export(oldSpan, freshSpan)), 2))
-	return q.freshFate(ctx, &a, q.otlpShow, []uuid{old.id, fresh.id}, oldSpan.GetName(), freshSpan.GetName())
+	return q.freshFate(ctx, &a, q.otlpShow, [2]item{{old.id, oldSpan.GetName()}, {fresh.id, freshSpan.GetName()}})
 }

@@ -77,7 +77,7 @@ func askRunWindow(ctx context.Context, q *asker) finding {
 func askRunsMixed(ctx context.Context, q *asker) finding {
 	old, fresh := newRun("25 hours old, in company", time.Now().Add(-stale)), newRun("fresh, in old company", time.Now())
 	a := q.do(ctx, sendRuns(q.cfg.Project, old, fresh))
-	return q.freshFate(ctx, &a, q.runsShow, []uuid{old.id, fresh.id}, old.name, fresh.name)
+	return q.freshFate(ctx, &a, q.runsShow, [2]item{{old.id, old.name}, {fresh.id, fresh.name}})
 }
 
 // askRunFrames cuts a form in two and compresses each half.
@@ -106,12 +106,19 @@ func (q *asker) fate(ctx context.Context, a *answer, shown bool, id uuid, name s
 	return found(answerLost, "%s, and not read back within %s; others were", a.word(), took)
 }
 
+// item is a run or a span by its trace and its name.
+type item struct {
+	trace uuid
+	name  string
+}
+
 // freshFate is what became of a fresh item beside a stale one: "both_kept",
 // "fresh_kept", "all_refused", "fresh_lost" or "both_lost".
-func (q *asker) freshFate(ctx context.Context, a *answer, shown bool, ids []uuid, old, fresh string) finding {
-	got, took := q.await(ctx, ids, old, fresh)
-	_, hasOld := got[old]
-	_, hasFresh := got[fresh]
+func (q *asker) freshFate(ctx context.Context, a *answer, shown bool, oldAndFresh [2]item) finding {
+	old, fresh := oldAndFresh[0], oldAndFresh[1]
+	got, took := q.await(ctx, []uuid{old.trace, fresh.trace}, old.name, fresh.name)
+	_, hasOld := got[old.name]
+	_, hasFresh := got[fresh.name]
 	switch {
 	case hasOld && hasFresh:
 		return found("both_kept", "%s; read back after %s", a.word(), took)
