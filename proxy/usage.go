@@ -18,6 +18,7 @@ type Question struct {
 	Path      string // below the base URL, with its query
 	APIKey    string
 	Workspace string
+	Body      []byte // JSON: it is a POST that only reads; nil: a GET
 }
 
 // Answer is what became of a Question.

@@ -64,6 +64,9 @@ type settings struct {
 	secretFiles map[string]*string
 
 	input configInput
+
+	// testHurry divides the pauses of send tests; 0 outside of tests.
+	testHurry time.Duration
 }
 
 // forwardSettings bounds and paces the requests to the upstream.

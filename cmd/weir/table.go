@@ -167,7 +167,7 @@ func forwardTable() []setting {
 	return []setting{
 		{
 			name: "otlp_encoding", group: groupForward, placeholder: "ENCODING", fallback: "auto",
-			help: "Compression of requests to LangSmith: auto, zstd, gzip or identity.",
+			help: "Compression of OTLP requests to LangSmith: auto, zstd, gzip or identity. Auto is gzip, or zstd once `weir send-test` has read a trace back that was sent so.",
 			bind: func(s *settings) value {
 				return choiceValue{to: &s.OTLPEncoding, allowed: []string{"auto", "zstd", "gzip", "identity"}}
 			},
