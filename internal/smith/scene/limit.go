@@ -39,9 +39,15 @@ var limits = []Scene{
 		Name: "quota_month_old_words", Cause: "quota_month", Fate: Waits, Status: 429, Body: monthOldBody,
 		play: over(smith.Limits{MonthlyTraces: 5000}, smith.Traffic{Traces: 5000}, smith.Switches{QuotaWording: smith.WordingOld}),
 	},
+	// A client that may not ask learns of a raised limit only by the month's turn
+	// or from a person: there is nothing to mend at the service.
 	{
 		Name: "quota_month_not_to_be_asked", Cause: "quota_month", Fate: Waits, Status: 429, Body: monthBody,
-		play: over(smith.Limits{MonthlyTraces: 5000}, smith.Traffic{Traces: 5000}, smith.Switches{}, smith.LimitsDenied.Faults()...),
+		play: func(st *Stage) error {
+			err := over(smith.Limits{MonthlyTraces: 5000}, smith.Traffic{Traces: 5000}, smith.Switches{}, smith.LimitsDenied.Faults()...)(st)
+			st.heal = nil
+			return err
+		},
 	},
 	{
 		Name: "quota_user_limit", Cause: "quota_user_limit", Fate: Waits, Status: 429, Body: "usage limit monthly_traces of 100 exceeded",

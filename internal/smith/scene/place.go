@@ -76,7 +76,7 @@ var places = []Scene{
 		play: elsewhere(always(smith.DocsPage)),
 	},
 	{Name: "endpoint_path", Cause: "endpoint_path", Fate: Refused, Status: 404, Body: `{"detail":"Not Found"}`, play: atPath("/langsmith")},
-	{Name: "endpoint_path_doubled", Cause: "endpoint_path", Fate: Refused, Status: 404, Body: `{"detail":"Not Found"}`, play: atPath("/api/v1/api/v1")},
+	{Name: "endpoint_path_of_another_version", Cause: "endpoint_path", Fate: Refused, Status: 404, Body: `{"detail":"Not Found"}`, play: atPath("/api/v2")},
 	{Name: "redirect_to_https", Cause: "redirect", Fate: Refused, Status: 308, Body: "308 Permanent Redirect", play: toHTTPS(smith.PermanentRedirect)},
 	{Name: "redirect_301", Cause: "redirect", Fate: Refused, Status: 301, Body: "301 Moved Permanently", play: toHTTPS(smith.Moved)},
 	{Name: "redirect_302_to_another_host", Cause: "redirect", Fate: Refused, Status: 302, Body: "302 Found", play: func(st *Stage) error {

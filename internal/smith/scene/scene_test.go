@@ -58,7 +58,9 @@ func send(ctx context.Context, t *testing.T, c Client, list []Request) (answers 
 	return answers
 }
 
-func arrived(a answer) bool { return a.err == nil && a.status/100 == 2 && !strings.Contains(a.body, "<html") }
+func arrived(a answer) bool {
+	return a.err == nil && a.status/100 == 2 && !strings.Contains(a.body, "<html")
+}
 
 func TestScenesRefuseAsTheySay(t *testing.T) {
 	for _, sc := range Scenes() {
