@@ -94,6 +94,10 @@ type Key struct {
 	// OrgRead keys may read the usage of their organization, which takes the
 	// permission organization:read (LangSmith docs: granular usage).
 	OrgRead bool `json:"org_read,omitempty"`
+	// NoPlan keys belong to an organization without a plan: what they send is
+	// refused with 403. What their reads get is not known; here they are
+	// answered.
+	NoPlan bool `json:"no_plan,omitempty"`
 	// Bearer marks an OAuth token, taken as "Authorization: Bearer" only; an
 	// API key in that header is refused with 401.
 	Bearer bool `json:"bearer,omitempty"`
@@ -174,6 +178,28 @@ type Switches struct {
 	FeedbackOrder FeedbackOrder `json:"feedback_order"`
 	// ExtraUpdate is what becomes of a run's extra when an update has one, too.
 	ExtraUpdate ExtraUpdate `json:"extra_update"`
+
+	// AuthWording is how a request without a key that is good is refused.
+	AuthWording Wording `json:"auth_wording"`
+	// RevokedKey is the answer to a key that was revoked.
+	RevokedKey RevokedKey `json:"revoked_key"`
+	// QuotaWording is how a month whose traces are used up is told.
+	QuotaWording Wording `json:"quota_wording"`
+
+	// NameMax is how many characters a run's name may have; a longer one fails
+	// its whole request with 422, as it did in 2024 at 128 (langchain 17950). 0
+	// is no limit.
+	NameMax int `json:"name_max"`
+	// BigIntegers is whether an integer that fits into no 64 bits fails its
+	// whole request; some calls passed and others failed (langsmith-sdk 637).
+	BigIntegers Check `json:"big_integers"`
+	// NULBytes is whether a NUL character in a run's or span's text fails the
+	// whole request. It has been reported of a neighbour of the service only.
+	NULBytes Check `json:"nul_bytes"`
+	// CutBytes is the size of a body, as sent, beyond which the connection is
+	// reset during the upload, as LangSmith Cloud has been reported to do at
+	// about 20 MB (LangChain forum 217 and 2717). 0 is no limit.
+	CutBytes int64 `json:"cut_bytes"`
 
 	// QuotaUpdates is what becomes, once the month's traces are used up, of
 	// requests that hold only traces counted already.

@@ -253,6 +253,9 @@ func (s *Server) takeOps(x *ingest, ops []op) error {
 			return err
 		}
 	}
+	if err := checkRunValues(ops, &x.r.sw); err != nil {
+		return err
+	}
 	if s.cfg.Keep == KeepCounts {
 		var counts [4]int64
 		for i := range ops {
@@ -267,7 +270,8 @@ func (s *Server) takeOps(x *ingest, ops []op) error {
 
 // shallow reports whether operations are counted without a look into them.
 func (s *Server) shallow(sw Switches, tenant string) bool {
-	return s.cfg.Keep == KeepCounts && sw.RunsWindow == WindowOff && sw.RunsMax == 0 && !s.store.limited(tenant)
+	return s.cfg.Keep == KeepCounts && sw.RunsWindow == WindowOff && sw.RunsMax == 0 && !sw.checksValues() &&
+		!s.store.limited(tenant)
 }
 
 // ingest reads a request, has it taken and words the answer. The 202's body is
@@ -334,10 +338,13 @@ func (s *Server) readRuns(x *ingest, b *buffers) error {
 func runsRefusal(r *request, err error) reply {
 	f := r.route.family
 	var no *refusal
+	var python *pythonRefusal
 	var over *limitError
 	switch {
 	case errors.As(err, &over):
-		return over.reply()
+		return over.reply(r.sw.QuotaWording)
+	case errors.As(err, &python):
+		return familyPython.refuse(python.status, python.text)
 	case errors.As(err, &no):
 		return f.refuse(no.status, no.text)
 	case errors.Is(err, errTooLarge):

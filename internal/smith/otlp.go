@@ -42,13 +42,14 @@ func (s *Server) otlp(r *request, from caller) reply {
 	err := s.takeOTLP(r, b, in)
 	var gone *readError
 	var over *limitError
+	var no *refusal
 	switch {
 	case err == nil:
 	case errors.Is(err, errVanished), errors.Is(err, errOutOfWindow) && r.sw.OTLPWindow == WindowLost:
 		s.store.lost(in)
 	case errors.As(err, &over):
 		if !in.quota.lost {
-			return over.reply()
+			return over.reply(r.sw.QuotaWording)
 		}
 		s.store.lost(in)
 	case errors.Is(err, errTooLarge):
@@ -58,6 +59,8 @@ func (s *Server) otlp(r *request, from caller) reply {
 		return familyGo.failure(http.StatusUnsupportedMediaType, "Unsupported Media Type: "+err.Error())
 	case errors.Is(err, errOutOfWindow):
 		return windowReply(r.sw.OTLPWindow, err)
+	case errors.As(err, &no):
+		return familyGo.refuse(no.status, no.text)
 	case errors.As(err, &gone):
 		// The body ended early: the client has left and reads no answer.
 		return familyGo.failure(http.StatusBadRequest, "Bad request: "+err.Error())
@@ -140,12 +143,19 @@ func (s *Server) takePayload(sw Switches, payload []byte, b *buffers, in *Reques
 	}
 	in.RawBytes = int64(len(payload))
 	var msg *collectorpb.ExportTraceServiceRequest
-	if s.cfg.Keep == KeepSpans {
+	if s.cfg.Keep == KeepSpans || sw.NULBytes != CheckOff {
 		// The scan does not look into values; the service's decoder would.
 		msg = &collectorpb.ExportTraceServiceRequest{}
 		if err := proto.Unmarshal(payload, msg); err != nil {
 			return err
 		}
+		if sw.NULBytes != CheckOff {
+			if err := checkSpanNULs(msg.GetResourceSpans(), sw.NULBytes); err != nil {
+				return err
+			}
+		}
+	}
+	if s.cfg.Keep == KeepSpans {
 		in.Payload = bytes.Clone(payload)
 	}
 	if err := s.store.record(in, heads); err != nil {
@@ -291,6 +301,9 @@ func (b *buffers) unzstd(d *zstd.Decoder, wire []byte, limit int64) ([]byte, err
 	switch {
 	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded):
 		return nil, errTooLarge
+	case errors.Is(err, zstd.ErrMagicMismatch):
+		// As the service says it (LangChain forum 2597).
+		return nil, errors.New("failed to decompress: Unknown frame descriptor")
 	case err != nil:
 		return nil, fmt.Errorf("failed to decompress: %w", err)
 	case int64(len(out)) > limit:
