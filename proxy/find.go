@@ -64,6 +64,22 @@ type Whereabouts struct {
 	Places []TracePlace
 }
 
+// TraceUnknown: nothing is known of the trace.
+const TraceUnknown TraceState = "unknown"
+
+// State is that of the place that matters most: what is still on disk comes
+// before what became of the rest.
+func (w *Whereabouts) State() TraceState {
+	for _, s := range []TraceState{
+		TraceQuarantined, TraceHeld, TracePending, TraceDelivered, TraceDiscarded, TraceDropped, TracePassedOn,
+	} {
+		if slices.ContainsFunc(w.Places, func(p TracePlace) bool { return p.State == s }) {
+			return s
+		}
+	}
+	return TraceUnknown
+}
+
 // ParseTraceID reads a trace id: a UUID with or without hyphens, or the 32
 // hexadecimal digits of OpenTelemetry, in any letter case.
 func ParseTraceID(text string) (TraceID, error) {

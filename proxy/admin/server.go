@@ -55,6 +55,8 @@ type Source interface {
 	// in full, or says what it would release.
 	ReleaseHeld(ctx context.Context, req *weirv1.ReleaseHeldRequest) (*weirv1.ReleaseHeldResponse, error)
 
+	Caseworker
+
 	// Ready says whether exports would be taken now, and in sentences without
 	// secrets why not, or what is wrong all the same.
 	Ready() (ok bool, reasons []string)
