@@ -222,6 +222,10 @@ func (f *Forwarder) ReleaseCase(ctx context.Context, p queue.Place, r Release) (
 	return out, nil
 }
 
+// OwnKey reports whether data of the lane goes under weir's own key and in its
+// workspace, whatever they are.
+func (l Lane) OwnKey() bool { return l.Credential == refKey && l.Workspace == refWorkspace }
+
 // ownLane is the lane of a case, and the same under weir's own key and workspace;
 // moves is false where that is the same.
 func (f *Forwarder) ownLane(c *CaseStatus) (from, to Lane, moves bool) {

@@ -196,7 +196,7 @@ func received(s *smith.Server) map[string]any {
 
 // TestQuarantineRoundTrip sends everything under a key that is refused, exports
 // it, discards it, and imports it: the look-alike then has just what another has
-// whose weir was taken it from in the first place.
+// that took it at once.
 func TestQuarantineRoundTrip(t *testing.T) {
 	direct := newWard(t, map[string]smith.Key{callerKey: {}})
 	sendAll(t, direct.ingest, "/otel/v1/traces", callerKey)

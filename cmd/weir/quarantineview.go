@@ -176,7 +176,9 @@ func writeExchange(con *console, c *weirv1.QuarantineCase, x *weirv1.CaseExchang
 	if isSet(x.GetTime()) {
 		request += ", " + x.GetTime().AsTime().UTC().Format("2006-01-02 15:04:05 UTC")
 	}
-	lines = append(lines, request)
+	if x.GetMethod() != "" {
+		lines = append(lines, request)
+	}
 	answer := "no answer"
 	if x.GetHttpStatus() != 0 {
 		answer = fmt.Sprintf("HTTP %d", x.GetHttpStatus())
@@ -224,12 +226,13 @@ func meanwhile(now time.Time, c *weirv1.QuarantineCase) string {
 // nextSteps are the commands that go on from here.
 func nextSteps(c *weirv1.QuarantineCase) []string {
 	id := c.GetId()
-	return []string{
-		fmt.Sprintf("weir quarantine release %d               send it again now", id),
-		fmt.Sprintf("weir quarantine release %d --as-own-key  send it under weir's own key", id),
-		fmt.Sprintf("weir quarantine export %d --out FILE     write it into a file that weir import takes back", id),
-		fmt.Sprintf("weir quarantine discard %d               drop it for good", id),
+	steps := []string{fmt.Sprintf("weir quarantine release %d               send it again now", id)}
+	if !c.GetOwnKey() {
+		steps = append(steps, fmt.Sprintf("weir quarantine release %d --as-own-key  send it under weir's own key", id))
 	}
+	return append(steps,
+		fmt.Sprintf("weir quarantine export %d --out FILE     write it into a file that weir import takes back", id),
+		fmt.Sprintf("weir quarantine discard %d               drop it for good", id))
 }
 
 // releasedSentence says what came of a release.

@@ -194,6 +194,7 @@ func quarantineMessage(c *proxy.CaseStatus, traces proxy.TraceCount) *weirv1.Qua
 		Alternatives: alternatives(&c.Diagnosis),
 	}
 	if l := c.Of; l != nil {
+		m.OwnKey = l.Lane.OwnKey()
 		m.Protocol, m.Credential, m.Workspace, m.Project = l.Lane.Protocol.String(), l.Credential, l.Workspace, l.Project
 	}
 	return m

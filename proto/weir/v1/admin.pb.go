@@ -1854,7 +1854,9 @@ type QuarantineCase struct {
 	// Workspace the data goes to, when one is named.
 	Workspace string `protobuf:"bytes,23,opt,name=workspace,proto3" json:"workspace,omitempty"`
 	// Project header the data goes out with, when one is sent.
-	Project       string `protobuf:"bytes,24,opt,name=project,proto3" json:"project,omitempty"`
+	Project string `protobuf:"bytes,24,opt,name=project,proto3" json:"project,omitempty"`
+	// The data goes under weir's own key and in its workspace already.
+	OwnKey        bool `protobuf:"varint,25,opt,name=own_key,json=ownKey,proto3" json:"own_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2055,6 +2057,13 @@ func (x *QuarantineCase) GetProject() string {
 		return x.Project
 	}
 	return ""
+}
+
+func (x *QuarantineCase) GetOwnKey() bool {
+	if x != nil {
+		return x.OwnKey
+	}
+	return false
 }
 
 // CaseCause is one possible cause of a refusal.
@@ -3416,7 +3425,7 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\b_project\"X\n" +
 	"\x13ReleaseHeldResponse\x12\x16\n" +
 	"\x06traces\x18\x01 \x01(\x05R\x06traces\x12)\n" +
-	"\x05scope\x18\x02 \x01(\v2\x13.weir.v1.QuotaScopeR\x05scope\"\x94\x06\n" +
+	"\x05scope\x18\x02 \x01(\v2\x13.weir.v1.QuotaScopeR\x05scope\"\xad\x06\n" +
 	"\x0eQuarantineCase\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x14\n" +
 	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x1e\n" +
@@ -3450,7 +3459,8 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"credential\x18\x16 \x01(\tR\n" +
 	"credential\x12\x1c\n" +
 	"\tworkspace\x18\x17 \x01(\tR\tworkspace\x12\x18\n" +
-	"\aproject\x18\x18 \x01(\tR\aproject\"u\n" +
+	"\aproject\x18\x18 \x01(\tR\aproject\x12\x17\n" +
+	"\aown_key\x18\x19 \x01(\bR\x06ownKey\"u\n" +
 	"\tCaseCause\x12\x14\n" +
 	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x1e\n" +
 	"\n" +
