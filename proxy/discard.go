@@ -24,6 +24,9 @@ type Discarded struct {
 	AtLeast bool
 }
 
+// quietTime bounds how long a discard waits for the requests of its lane.
+const quietTime = 2 * time.Second
+
 // weighTime bounds how long a dry run counts attachments.
 const weighTime = 5 * time.Second
 
@@ -57,6 +60,13 @@ func (f *Forwarder) DiscardCase(ctx context.Context, p queue.Place, dryRun bool)
 
 func (f *Forwarder) discard(ctx context.Context, p queue.Place, out *Discarded) error {
 	f.cases.forgetAt(p)
+	// What is under way keeps its share, and the request that brought the last of
+	// it into the case may not have ended.
+	quiet, cancel := context.WithTimeout(ctx, quietTime)
+	defer cancel()
+	if resume, err := f.holdLane(quiet, out.Case.Lane); err == nil {
+		defer resume()
+	}
 	var failed error
 	d := queue.Discarding{Reason: reasonDiscarded, Blobs: func(descriptor string, fr queue.Frame) []string {
 		lane, err := parseLane(descriptor)
