@@ -28,6 +28,8 @@ type console struct {
 // system is all an invocation takes from the process it runs in.
 type system struct {
 	console
+	in     io.Reader // answers to questions
+	inTTY  bool      // somebody is there to be asked
 	getenv func(string) string
 	cwd    string
 }
@@ -47,6 +49,7 @@ func processSystem() (*system, error) {
 			OutColor: isTerminal(os.Stdout) && !plain, ErrColor: errTTY && !plain, ErrTTY: errTTY,
 			now: time.Now,
 		},
+		in: os.Stdin, inTTY: isTerminal(os.Stdin) && errTTY,
 		getenv: os.Getenv,
 		cwd:    cwd,
 	}, nil
