@@ -1,4 +1,4 @@
-package proxy_test
+package refusals
 
 import (
 	"bytes"
@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"weir/internal/smith/scene"
 	"weir/proxy"
 	"weir/proxy/langsmith"
@@ -21,6 +23,8 @@ import (
 	"weir/proxy/upstream"
 	"weir/queue"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // topCause returns the code of the cause that a diagnosis names first, of
 // whatever is refused or waits. It is nil until the pipeline diagnoses: then
