@@ -208,6 +208,18 @@ type Switches struct {
 	QuotaOTLP QuotaOTLP `json:"quota_otlp"`
 	// UsageLag is how far the usage reads are behind.
 	UsageLag Lag `json:"usage_lag"`
+
+	// ZstdFrames is how much is looked at of a body of several zstd frames, of
+	// OTLP and of run operations.
+	ZstdFrames ZstdFrames `json:"zstd_frames"`
+	// ReadLag is how long what was taken cannot be read yet: the service works
+	// on it after its answer (LangSmith docs: trace-with-opentelemetry).
+	ReadLag Delay `json:"read_lag"`
+	// EmptyBatch is the answer to a batch without runs.
+	EmptyBatch EmptyBatch `json:"empty_batch"`
+	// InfoNeedsKey has /info ask for a key, as a setting of self-hosted
+	// installations does (langsmith-go: info.go).
+	InfoNeedsKey bool `json:"info_needs_key"`
 }
 
 // Treatment is what becomes of a body in a given encoding or format.
@@ -260,7 +272,7 @@ func (m *Malformed) UnmarshalText(text []byte) error {
 	return parseEnum("malformed", malformedNames, text, m)
 }
 
-// Window is how OTLP start times far from now are met.
+// Window is how start times far from now are met.
 type Window uint8
 
 // The possibilities of the start-time window.
@@ -271,9 +283,11 @@ const (
 	Window400
 	// Window422 refuses the whole request with 422.
 	Window422
+	// WindowLost answers as if the request had been taken, and drops all of it.
+	WindowLost
 )
 
-var windowNames = []string{"off", "400", "422"}
+var windowNames = []string{"off", "400", "422", "lost"}
 
 // String returns the name that UnmarshalText takes.
 func (w Window) String() string { return enumName(windowNames, w) }
@@ -281,7 +295,7 @@ func (w Window) String() string { return enumName(windowNames, w) }
 // MarshalText implements encoding.TextMarshaler.
 func (w Window) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
 
-// UnmarshalText takes off, 400 or 422.
+// UnmarshalText takes off, 400, 422 or lost.
 func (w *Window) UnmarshalText(text []byte) error { return parseEnum("window", windowNames, text, w) }
 
 // ProjectSource is what names a span's project where two things do.

@@ -40,12 +40,13 @@ POST   faults                         {"script":[FAULT...],"standing":FAULT or n
 DELETE faults                         ends all faults and releases what hangs
 POST   release                        releases what hangs
 GET    switches, POST switches        what nobody could verify about the service:
-       otlp_zstd, otlp_json, runs_zstd taken|415|lost; otlp_malformed 400|lost; otlp_window, runs_window off|400|422;
+       otlp_zstd, otlp_json, runs_zstd taken|415|lost; otlp_malformed 400|lost; otlp_window, runs_window off|400|422|lost;
        otlp_project header|attribute; otlp_bare_path true|false; runs_duplicate partial|whole;
        runs_max N, 0 for no limit; feedback_order free|run_first; extra_update merge|replace;
        auth_wording, quota_wording current|old; revoked_key 403|401; name_max N characters, 0 for no limit;
        big_integers, nul_bytes off|400|422; cut_bytes N, 0 for none: a larger body has its connection reset;
-       quota_updates taken|refused; quota_otlp 429|lost; usage_lag DURATION, such as 90m
+       quota_updates taken|refused; quota_otlp 429|lost; usage_lag DURATION, such as 90m;
+       zstd_frames all|first; read_lag DURATION; empty_batch taken|422; info_needs_key true|false
 POST   keys                           {"KEY":{"tenant":"UUID","org_scoped":true,...} or null to revoke}; also workspaces,
        read_only, org_read, no_plan, bearer
 GET    limits, POST limits            {"default":LIMITS,"tenants":{"UUID":LIMITS or null for the default}}; LIMITS:

@@ -53,6 +53,9 @@ func (s *Server) runsBatch(r *request, from caller) reply {
 		if err := json.Unmarshal(x.body, &batch); err != nil {
 			return unprocessable("invalid batch JSON: %v", err)
 		}
+		if r.sw.EmptyBatch == Empty422 && len(batch.Post)+len(batch.Patch) == 0 {
+			return unprocessable("invalid batch JSON: the batch is empty")
+		}
 		if s.shallow(r.sw, x.in.Workspace) {
 			return s.store.countRuns(x.in, r.route.pattern, [4]int64{int64(len(batch.Post)), int64(len(batch.Patch))}, nil)
 		}
@@ -281,7 +284,7 @@ func (s *Server) ingest(r *request, from caller, done string, take func(*ingest)
 	if err == nil {
 		err = take(x)
 	}
-	if errors.Is(err, errVanished) {
+	if errors.Is(err, errVanished) || errors.Is(err, errOutOfWindow) && r.sw.RunsWindow == WindowLost {
 		s.store.lost(x.in)
 		err = nil
 	}
@@ -322,7 +325,7 @@ func (s *Server) readRuns(x *ingest, b *buffers) error {
 	if fate == Lost {
 		return errVanished
 	}
-	body, err := s.decompress(x.in.Encoding, b)
+	body, err := s.decompress(x.r.sw, x.in.Encoding, b)
 	if err != nil {
 		return err
 	}

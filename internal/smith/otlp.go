@@ -45,7 +45,7 @@ func (s *Server) otlp(r *request, from caller) reply {
 	var no *refusal
 	switch {
 	case err == nil:
-	case errors.Is(err, errVanished):
+	case errors.Is(err, errVanished), errors.Is(err, errOutOfWindow) && r.sw.OTLPWindow == WindowLost:
 		s.store.lost(in)
 	case errors.As(err, &over):
 		if !in.quota.lost {
@@ -114,7 +114,7 @@ func (s *Server) takeOTLP(r *request, b *buffers, in *Request) error {
 	if fate == Lost {
 		return errVanished
 	}
-	payload, err := s.decompress(in.Encoding, b)
+	payload, err := s.decompress(r.sw, in.Encoding, b)
 	if err != nil {
 		return err
 	}
@@ -219,7 +219,7 @@ func newZstd(maxRawBytes int64) func() *zstd.Decoder {
 
 // decompress returns the body as it was before compression. The result is
 // valid until b is released.
-func (s *Server) decompress(encoding string, b *buffers) ([]byte, error) {
+func (s *Server) decompress(sw Switches, encoding string, b *buffers) ([]byte, error) {
 	switch encoding {
 	case "identity":
 		if int64(b.wire.Len()) > s.cfg.MaxRawBytes {
@@ -229,7 +229,14 @@ func (s *Server) decompress(encoding string, b *buffers) ([]byte, error) {
 	case "gzip":
 		return b.gunzip(s.cfg.MaxRawBytes)
 	case "zstd":
-		return b.unzstd(s.zstd(), s.cfg.MaxRawBytes)
+		wire := b.wire.Bytes()
+		if sw.ZstdFrames == FramesFirst {
+			var err error
+			if wire, err = firstFrame(wire); err != nil {
+				return nil, fmt.Errorf("failed to decompress: %w", err)
+			}
+		}
+		return b.unzstd(s.zstd(), wire, s.cfg.MaxRawBytes)
 	default:
 		return nil, fmt.Errorf("%w: Content-Encoding %q", errUnsupported, encoding)
 	}
@@ -288,9 +295,9 @@ func (b *buffers) gunzip(limit int64) ([]byte, error) {
 	return b.raw.Bytes(), nil
 }
 
-// unzstd decompresses all frames of b.wire.
-func (b *buffers) unzstd(d *zstd.Decoder, limit int64) ([]byte, error) {
-	out, err := d.DecodeAll(b.wire.Bytes(), b.raw.AvailableBuffer())
+// unzstd decompresses all frames of wire.
+func (b *buffers) unzstd(d *zstd.Decoder, wire []byte, limit int64) ([]byte, error) {
+	out, err := d.DecodeAll(wire, b.raw.AvailableBuffer())
 	switch {
 	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded):
 		return nil, errTooLarge

@@ -234,7 +234,7 @@ func (s *Server) respond(r *request) reply {
 		a.header.Set("Allow", e.allow)
 		return a
 	}
-	if e.open {
+	if e.open && !r.sw.InfoNeedsKey {
 		return e.handle(s, r, caller{})
 	}
 	from, refusal := s.authenticate(r.Request, &e)
