@@ -140,7 +140,7 @@ func newPlayer(t *testing.T, sc scene.Scene) *player {
 	p.acceptor = proxy.NewAcceptor(p.queue, vault, limits)
 	p.forward = proxy.NewForwarder(p.queue, p.up, vault, proxy.ForwardConfig{
 		Linger: time.Millisecond, Quota: limits, Asker: p.up, AskUsage: true, Logger: slog.New(slog.DiscardHandler),
-		Now: now,
+		Now: now, ProbeRegions: st.Client.Regions,
 	})
 	p.in = waysIn(t, p)
 	t.Cleanup(func() {
