@@ -225,7 +225,7 @@ func TestBadVariablesAndFlagsAreNamed(t *testing.T) {
 		{
 			name: "variable shared with the SDKs",
 			env:  map[string]string{"LANGSMITH_ENDPOINT": "smith"},
-			want: `environment variable LANGSMITH_ENDPOINT: upstream: URL "smith" has no scheme; write https://smith`,
+			want: `environment variable LANGSMITH_ENDPOINT: upstream: URL has no scheme ("smith"); write https://smith`,
 		},
 		{
 			name: "key with a line break is not shown",
