@@ -479,7 +479,7 @@ func FuzzConfigFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		l := &loader{
 			in:   configInput{getenv: func(string) string { return "" }, cwd: "/"},
-			out:  &settings{origins: map[string]origin{}, secretFiles: map[string]*string{}},
+			out:  &settings{origins: map[string]origin{}, secretFiles: map[string]*string{}, written: map[string]writtenValue{}},
 			base: map[string]string{},
 		}
 		l.applyDefaults()

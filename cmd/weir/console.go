@@ -29,7 +29,9 @@ type console struct {
 type system struct {
 	console
 	getenv func(string) string
-	cwd    string
+	// environ lists the environment, each "NAME=value"; nil: nothing is in it.
+	environ func() []string
+	cwd     string
 }
 
 // processSystem returns the system of this process.
@@ -47,8 +49,9 @@ func processSystem() (*system, error) {
 			OutColor: isTerminal(os.Stdout) && !plain, ErrColor: errTTY && !plain, ErrTTY: errTTY,
 			now: time.Now,
 		},
-		getenv: os.Getenv,
-		cwd:    cwd,
+		getenv:  os.Getenv,
+		environ: os.Environ,
+		cwd:     cwd,
 	}, nil
 }
 

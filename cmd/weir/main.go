@@ -18,7 +18,7 @@ const (
 	exitFailed      = 1 // the command was understood and did not succeed
 	exitUsage       = 2 // wrong flags or a bad configuration
 	exitUnreachable = 3 // no weir answers at its address
-	exitNeedsPerson = 4 // status --check found something a person must do
+	exitNeedsPerson = 4 // status --check or doctor found something a person must do
 )
 
 // exitError is an error with an exit code other than exitFailed. A nil err
@@ -45,6 +45,7 @@ type commandLine struct {
 	Dev     devCmd     `cmd:"" help:"Run weir together with a LangSmith look-alike, to try things offline."`
 	Status  statusCmd  `cmd:"" help:"Show what a running weir holds and does."`
 	Quota   quotaCmd   `cmd:"" help:"Show and steer how the month's traces are kept to."`
+	Doctor  doctorCmd  `cmd:"" help:"Find what keeps traces from reaching LangSmith, without sending one."`
 	Drain   drainCmd   `cmd:"" help:"Stop taking data, deliver what is pending and report what could not go."`
 	Import  importCmd  `cmd:"" help:"Take in what a LangSmith SDK wrote to LANGSMITH_FAILED_TRACES_DIR."`
 	Config  configCmd  `cmd:"" help:"Show the effective configuration and where each value comes from."`
@@ -154,6 +155,7 @@ func newParser(sys *system, exited *bool) (*kong.Kong, error) {
 		Run:    runCmd{Plugins: settingFlags(everySetting)},
 		Dev:    devCmd{Plugins: settingFlags(everySetting)},
 		Config: configCmd{Plugins: settingFlags(everySetting)},
+		Doctor: doctorCmd{Plugins: settingFlags(everySetting)},
 		Status: statusCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
 		Quota:  newQuotaCmd(),
 		Drain:  drainCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
