@@ -87,8 +87,11 @@ func (v *visit) forbiddenKey(r *reply) []Check {
 	return fail(diagnose.KeyRevoked, v.baseURL.Host+" does not know the key: "+r.text(), remedy)
 }
 
+// saysOrgScoped reports whether a key is refused only for want of a workspace:
+// the ingest service and the older one word it differently (langsmith-sdk).
 func saysOrgScoped(r *reply) bool {
-	return r.status == http.StatusForbidden && strings.Contains(string(r.body), "org_scoped_key_requires_workspace")
+	body := strings.ToLower(string(r.body))
+	return r.status == http.StatusForbidden && (strings.Contains(body, "org_scoped_key_requires_workspace") || strings.Contains(body, "key is org-scoped"))
 }
 
 // tenantOf is the workspace that a list of projects is from, or nothing.

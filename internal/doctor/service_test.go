@@ -196,7 +196,7 @@ func TestClocksThatDifferAreNoticed(t *testing.T) {
 
 func TestUsedUpPlansAreToldByTheirKind(t *testing.T) {
 	s, url := newSmith(t, smith.Config{Limits: smith.Limits{MonthlyTraces: 5}})
-	s.AddTraffic("", smith.Traffic{Traces: 5})
+	s.AddTraffic(smith.DefaultTenant, smith.Traffic{Traces: 5})
 	f := examine(t, newConfig(t, url))
 	f.wants("usage_limits", false, diagnose.QuotaMonth, "total_unique_traces", "limit 5", "Billing")
 	f.wants("key", true, "") // reads go on
