@@ -155,7 +155,8 @@ func (v *visit) owner(addr string) process {
 func (v *visit) inode(addr string) string {
 	if path, isUnix := listen.SocketPath(addr); isUnix {
 		return v.search("unix", func(f []string) (string, bool) {
-			return fieldOf(f, 6), len(f) > 7 && f[7] == path
+			const listening = "00010000" // __SO_ACCEPTCON; its connections have the path, too
+			return fieldOf(f, 6), fieldOf(f, 3) == listening && fieldOf(f, 7) == path
 		})
 	}
 	host, portText, err := net.SplitHostPort(addr)
