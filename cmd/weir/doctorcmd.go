@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"slices"
@@ -48,10 +49,7 @@ func runDoctor(ctx context.Context, cfg doctor.Config, asJSON bool, con *console
 		return errors.New("doctor: interrupted")
 	}
 	if asJSON {
-		err = printJSON(con.Out, struct {
-			Checks []doctor.Check `json:"checks"`
-		}{checks})
-		if err != nil {
+		if err := printDoctorJSON(con.Out, checks); err != nil {
 			return fmt.Errorf("doctor: writing the answer: %w", err)
 		}
 	} else {
@@ -61,6 +59,13 @@ func runDoctor(ctx context.Context, cfg doctor.Config, asJSON bool, con *console
 		return &exitError{code: exitNeedsPerson}
 	}
 	return nil
+}
+
+// printDoctorJSON prints the checks for programs.
+func printDoctorJSON(w io.Writer, checks []doctor.Check) error {
+	return printJSON(w, struct {
+		Checks []doctor.Check `json:"checks"`
+	}{checks})
 }
 
 // doctorConfig is what the doctor looks at. A configuration that is wrong stops

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -263,11 +264,12 @@ func TestAnInterruptEndsIt(t *testing.T) {
 func TestEachStepAndTheWholeAreBounded(t *testing.T) {
 	url := serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	cfg := newConfig(t, url)
-	cfg.Step = 50 * time.Millisecond
+	cfg.Step = 500 * time.Millisecond
 	examine(t, cfg).wants("info", false, diagnose.Network, "no answer")
 
 	cfg = newConfig(t, serve(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
-	cfg.Total, cfg.Regions, cfg.RegionURLs = 300*time.Millisecond, true, []string{}
+	cfg.DataDir = filepath.Join(cfg.DataDir, "none") // whose disk may be slow
+	cfg.Total, cfg.Regions, cfg.RegionURLs = time.Second, true, []string{}
 	f := examine(t, cfg)
 	f.wants("info", false, diagnose.Network)
 	f.skipped("the time is up", "regions")

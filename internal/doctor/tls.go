@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"time"
@@ -34,7 +35,10 @@ var errSeen = errors.New("seen")
 // tls looks at the certificate that is shown on the way weir takes.
 func (v *visit) tls(ctx context.Context) []Check {
 	if v.baseURL.Scheme != "https" {
-		return good("none: the endpoint is http://, so that the key and the traces travel unencrypted")
+		if isLoopback(v.baseURL.Hostname()) {
+			return good("none: the endpoint is on this machine")
+		}
+		return warn(diagnose.EndpointMalformed, "none: the key and the traces travel unencrypted", "Use https:// where the endpoint has it.")
 	}
 	ctx, cancel := context.WithTimeout(ctx, v.cfg.Step)
 	defer cancel()
@@ -44,6 +48,11 @@ func (v *visit) tls(ctx context.Context) []Check {
 			"Check whether the endpoint speaks TLS (https://) and what stands between: a proxy, a firewall. "+keepsTrying)
 	}
 	return v.judge(chain)
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // certificates returns what the server shows, unverified. Nothing is sent but
