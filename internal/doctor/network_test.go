@@ -271,6 +271,16 @@ func TestProxiesThatAreNotUsedAreExplained(t *testing.T) {
 	examine(t, cfg).wants("http_proxy", true, diagnose.Network, "ignored")
 }
 
+func TestAnUnencryptedWayIsNoticed(t *testing.T) {
+	proxy := &connectProxy{}
+	cfg := newConfig(t, "http://smith.corp.example")
+	cfg.Environ = append(cfg.Environ, "HTTP_PROXY="+serve(t, proxy.ServeHTTP))
+	examine(t, cfg).wants("tls", true, diagnose.EndpointMalformed, "unencrypted", "https://")
+
+	_, url := newSmith(t, smith.Config{})
+	examine(t, newConfig(t, url)).wants("tls", true, "", "on this machine")
+}
+
 // nameServer answers every question with a code.
 func nameServer(t *testing.T, code dnsmessage.RCode) *net.Resolver {
 	t.Helper()
