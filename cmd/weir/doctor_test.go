@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -167,9 +168,7 @@ func TestDoctorTakesValuesAsTheyWereWritten(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			env := doctorEnv(t)
-			for name, value := range tt.change {
-				env[name] = value
-			}
+			maps.Copy(env, tt.change)
 			code, checks := examined(t, env, tt.args...)
 			if c := checks[tt.check]; c.OK || c.Cause != tt.cause || !strings.Contains(c.Seen, tt.says) || c.Remedy == "" {
 				t.Errorf("%s = %+v, want %s that names %s", tt.check, c, tt.cause, tt.says)

@@ -154,13 +154,13 @@ func (s *settings) listeners() []doctor.Listener {
 // runningWeir asks the weir at the admin address who it is.
 func runningWeir(ctx context.Context, s *settings) (doctor.Weir, error) {
 	st, err := admin.Dial(string(s.AdminAddr), s.AdminToken.reveal()).GetStatus(ctx, &weirv1.GetStatusRequest{})
-	switch connect.CodeOf(err) {
-	case connect.CodeUnavailable:
+	switch code := connect.CodeOf(err); {
+	case err == nil:
+	case code == connect.CodeUnavailable:
 		return doctor.Weir{}, doctor.ErrNoWeir
-	case connect.CodeUnauthenticated, connect.CodePermissionDenied:
+	case code == connect.CodeUnauthenticated || code == connect.CodePermissionDenied:
 		return doctor.Weir{}, fmt.Errorf("what answers at %s wants another admin token", s.AdminAddr)
-	}
-	if err != nil {
+	default:
 		return doctor.Weir{}, fmt.Errorf("what answers at %s is no weir, or in trouble: %w", s.AdminAddr, cause(err))
 	}
 	return doctor.Weir{Version: st.GetVersion(), DataDir: st.GetDataDir()}, nil

@@ -77,20 +77,12 @@ func TestMoreConnectionsThanFilesIsNoticed(t *testing.T) {
 
 func TestTakenPortsAreNamed(t *testing.T) {
 	_, url := newSmith(t, smith.Config{})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close() //nolint:errcheck // a test's
+	addr := occupy(t, "tcp", "127.0.0.1:0")
 	socket := filepath.Join(t.TempDir(), "s")
-	unixLn, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unixLn.Close() //nolint:errcheck // a test's
+	occupy(t, "unix", socket)
 	cfg := newConfig(t, url)
 	cfg.Listeners = []Listener{
-		{"grpc_addr", ln.Addr().String()},
+		{"grpc_addr", addr},
 		{"http_addr", "127.0.0.1:0"},
 		{"admin_addr", "unix:" + socket},
 		{"metrics_addr", "203.0.113.7:4319"},
@@ -108,14 +100,10 @@ func TestTakenPortsAreNamed(t *testing.T) {
 
 func TestARunningWeirIsRecognised(t *testing.T) {
 	_, url := newSmith(t, smith.Config{})
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close() //nolint:errcheck // a test's
+	addr := occupy(t, "tcp", "127.0.0.1:0")
 	cfg := newConfig(t, url)
 	cfg.AdminListener = "admin_addr"
-	cfg.Listeners = []Listener{{"http_addr", ln.Addr().String()}, {"admin_addr", ln.Addr().String()}}
+	cfg.Listeners = []Listener{{"http_addr", addr}, {"admin_addr", addr}}
 	running := Weir{Version: "v1.2.3", DataDir: cfg.DataDir}
 	cfg.Running = func(context.Context) (Weir, error) { return running, nil }
 	f := examine(t, cfg)
@@ -140,13 +128,9 @@ func TestAnotherProcessBesideARunningWeir(t *testing.T) {
 	listeners := make([]Listener, 0, 2)
 	table := "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 	for i, name := range []string{"admin_addr", "http_addr"} {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close() //nolint:errcheck // a test's
-		listeners = append(listeners, Listener{name, ln.Addr().String()})
-		_, portText, _ := net.SplitHostPort(ln.Addr().String())
+		addr := occupy(t, "tcp", "127.0.0.1:0")
+		listeners = append(listeners, Listener{name, addr})
+		_, portText, _ := net.SplitHostPort(addr)
 		port, _ := strconv.Atoi(portText)
 		table += fmt.Sprintf("   %d: 0100007F:%04X 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 %d 1\n", i, port, 100+i)
 		dir := filepath.Join(proc, strconv.Itoa(40+i), "fd")

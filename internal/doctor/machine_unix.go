@@ -18,5 +18,5 @@ func openFileLimit() (uint64, bool) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return 0, false
 	}
-	return min(uint64(limit.Max), math.MaxInt64), true
+	return min(uint64(limit.Max), math.MaxInt64), true //nolint:unconvert // it is signed on FreeBSD
 }

@@ -1,7 +1,7 @@
 package doctor
 
 import (
-	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -49,6 +49,18 @@ func serve(t *testing.T, handler http.HandlerFunc) string {
 	ts := httptest.NewServer(handler)
 	t.Cleanup(ts.Close)
 	return ts.URL
+}
+
+// occupy listens on an address and returns where, until the test ends.
+func occupy(t *testing.T, network, addr string) string {
+	t.Helper()
+	var lc net.ListenConfig
+	ln, err := lc.Listen(t.Context(), network, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	return ln.Addr().String()
 }
 
 // findings are what a run reported, by name.
@@ -125,7 +137,7 @@ type witness struct {
 func (w *witness) wrap(next http.Handler) http.HandlerFunc {
 	return func(rw http.ResponseWriter, r *http.Request) {
 		w.mu.Lock()
-		w.requests = append(w.requests, r.Clone(context.Background()))
+		w.requests = append(w.requests, r.Clone(r.Context()))
 		w.mu.Unlock()
 		next.ServeHTTP(rw, r)
 	}

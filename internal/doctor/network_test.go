@@ -284,7 +284,8 @@ func TestAnUnencryptedWayIsNoticed(t *testing.T) {
 // nameServer answers every question with a code.
 func nameServer(t *testing.T, code dnsmessage.RCode) *net.Resolver {
 	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+	var lc net.ListenConfig
+	conn, err := lc.ListenPacket(t.Context(), "udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,7 +328,8 @@ func TestNamesThatCannotBeResolved(t *testing.T) {
 }
 
 func TestAPortWhereNothingListens(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	var lc net.ListenConfig
+	ln, err := lc.Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -168,7 +168,7 @@ func (v *visit) inode(addr string) string {
 		inode := v.search(file, func(f []string) (string, bool) {
 			const listening = "0A"
 			at, ok := parseProcAddr(fieldOf(f, 1))
-			return fieldOf(f, 9), ok && fieldOf(f, 3) == listening && at.Port() == uint16(port) && overlap(at.Addr(), host)
+			return fieldOf(f, 9), ok && fieldOf(f, 3) == listening && uint64(at.Port()) == port && overlap(at.Addr(), host)
 		})
 		if inode != "" {
 			return inode

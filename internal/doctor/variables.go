@@ -180,6 +180,8 @@ func (v *visit) families(context.Context) []Check {
 			a, b = diagnose.Hint(a), diagnose.Hint(b)
 			cause = diagnose.StaleKey
 		}
+		a, _, _ = strings.Cut(a, "?") // a query may hold a secret
+		b, _, _ = strings.Cut(b, "?")
 		seen = append(seen, fmt.Sprintf("%s (%s) wins over %s (%s)", winner, a, loser, b))
 		remedy = append(remedy, "Unset "+loser+".")
 	}

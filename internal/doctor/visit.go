@@ -83,7 +83,7 @@ func lookupEnv(environ []string, name string) (string, bool) {
 	return "", false
 }
 
-// sdkKey is the key as weir and the SDKs take it.
+// apiKey is the key as weir and the SDKs take it.
 func (v *visit) apiKey() string { return strings.Trim(strings.TrimSpace(v.cfg.Key.Text), `"'`) }
 
 func (v *visit) workspaceID() string {
@@ -101,8 +101,9 @@ func (v *visit) connect(base string) (*upstream.Client, error) {
 // systemRoots are the authorities that the system trusts; nil: Go finds them.
 func (v *visit) systemRoots() *x509.CertPool { return v.cfg.SystemRoots }
 
-// secretName matches variables whose value no text may repeat.
-var secretName = regexp.MustCompile(`(?i)KEY|TOKEN|SECRET|PASSWORD`)
+// secretName matches variables whose value no text may repeat. MAX_TOKENS and
+// the like are none.
+var secretName = regexp.MustCompile(`(?i)API_?KEY|SECRET|PASSWORD|(KEY|TOKEN)$`)
 
 // minSecret is the shortest text that is looked for: what is shorter is no
 // secret, and would tear holes into messages.
@@ -112,11 +113,11 @@ func secretsOf(cfg Config) []string {
 	found := []string{cfg.Key.Text, strings.Trim(strings.TrimSpace(cfg.Key.Text), `"'`)}
 	for _, entry := range cfg.Environ {
 		name, value, _ := strings.Cut(entry, "=")
-		if secretName.MatchString(name) {
+		if secretName.MatchString(name) && !strings.HasSuffix(name, "_FILE") {
 			found = append(found, value, strings.TrimSpace(value))
 		}
 	}
-	found = slices.DeleteFunc(found, func(s string) bool { return len(s) < minSecret || strings.HasPrefix(s, "/") })
+	found = slices.DeleteFunc(found, func(s string) bool { return len(s) < minSecret })
 	slices.SortFunc(found, func(a, b string) int { return len(b) - len(a) })
 	return slices.Compact(found)
 }
