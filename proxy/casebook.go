@@ -122,7 +122,7 @@ func (b *caseBook) saveLocked(p queue.Place, fd *finding, now time.Time) {
 }
 
 // found replaces what is thought of a case. It reports whether that is news.
-func (b *caseBook) found(p queue.Place, d diagnose.Diagnosis, probes *diagnose.Probes, h *diagnose.History, now time.Time) (news bool) {
+func (b *caseBook) found(p queue.Place, d diagnose.Diagnosis, probes *diagnose.Probes, now time.Time) (news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	fd := b.findings[p]
@@ -131,7 +131,7 @@ func (b *caseBook) found(p queue.Place, d diagnose.Diagnosis, probes *diagnose.P
 	}
 	before, after := fd.Diagnosis.Top(), d.Top()
 	news = before.Code != after.Code || before.Confidence != after.Confidence
-	fd.Diagnosis, fd.Probes, fd.History = d, *probes, *h
+	fd.Diagnosis, fd.Probes = d, *probes
 	if news || now.Sub(fd.saved) > saveSeenEvery {
 		b.saveLocked(p, fd, now)
 	}

@@ -20,7 +20,6 @@ func diagnosisNote(p queue.Place) string { return fmt.Sprint(diagnosisNotes, p) 
 type finding struct {
 	Diagnosis diagnose.Diagnosis `json:"diagnosis"`
 	Probes    diagnose.Probes    `json:"probes"`
-	History   diagnose.History   `json:"history"`
 	LastSeen  time.Time          `json:"last_seen"`
 
 	lane  Lane
@@ -47,6 +46,7 @@ func (f *Forwarder) facts(lane Lane, c caller, out *Outcome) *diagnose.Facts {
 	facts.OwnKey, facts.OwnWorkspace = lane.Credential == refKey, lane.Workspace == refWorkspace
 	facts.Workspace = resolve(lane.Workspace, refWorkspace, dest.Workspace)
 	facts.History = f.history.facts(c, f.accounts.own())
+	facts.Probes.Sessions = f.history.reads(c)
 	if facts.Time.IsZero() {
 		facts.Time = f.cfg.Now()
 	}
@@ -70,7 +70,17 @@ func (f *Forwarder) judge(s *sending, out *Outcome) {
 	}
 	facts := f.facts(s.lane, s.as, out)
 	d := diagnose.Diagnose(facts)
-	if top := d.Top(); top.Code == diagnose.UpstreamIncident && top.Confidence != diagnose.Possible {
+	top := d.Top()
+	if top.Code != diagnose.UpstreamIncident {
+		return
+	}
+	// Short bursts of 403 heal by themselves: before there is a case, a read is to
+	// tell whether it is the key.
+	doubted := f.cfg.Asker != nil && f.history.doubted(s.as)
+	if doubted {
+		f.pokeMedic()
+	}
+	if doubted || top.Confidence != diagnose.Possible {
 		out.Kind, out.Refusal, out.Reason = Retry, 0, string(diagnose.UpstreamIncident)
 	}
 }

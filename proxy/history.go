@@ -39,6 +39,8 @@ type keyHistory struct {
 	accepted time.Time
 	written  time.Time // accepted, as the queue's note has it
 	refused  time.Time // since when; zero: it is not
+	// reads is how a read with the key was answered since; nil: not asked.
+	reads *diagnose.Reply
 }
 
 func newHistory(q *queue.Queue, now func() time.Time) *history {
@@ -89,7 +91,7 @@ func (h *history) saw(c caller, out *Outcome) (successor bool) {
 		if !k.refused.IsZero() {
 			h.refused--
 		}
-		k.refused, k.accepted = time.Time{}, now
+		k.refused, k.reads, k.accepted = time.Time{}, nil, now
 		if write = now.Sub(k.written) > acceptedEvery; write {
 			k.written = now
 		}
@@ -113,6 +115,53 @@ func (h *history) saw(c caller, out *Outcome) (successor bool) {
 func deniesKey(out *Outcome) bool {
 	return out.Kind == Refused && out.Refusal == RefusedAccess &&
 		(out.Exchange.Status == http.StatusUnauthorized || out.Exchange.Status == http.StatusForbidden)
+}
+
+// doubted reports whether a key that was taken lately is refused since a moment
+// ago, and nobody knows yet whether it is refused for reads, too.
+func (h *history) doubted(c caller) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.keys[c].doubted(h.now())
+}
+
+// doubtFor is for how long a key is in doubt: reading takes ten seconds at most.
+const doubtFor = 15 * time.Second
+
+func (k *keyHistory) doubted(now time.Time) bool {
+	return k != nil && !k.refused.IsZero() && k.reads == nil && now.Sub(k.refused).Abs() < doubtFor &&
+		!k.accepted.IsZero() && k.refused.Sub(k.accepted) < time.Hour
+}
+
+// doubts lists the keys that are in doubt.
+func (h *history) doubts() (out []caller) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c, k := range h.keys {
+		if k.doubted(h.now()) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// readsAs notes how a read with a key was answered.
+func (h *history) readsAs(c caller, r *diagnose.Reply) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if k := h.keys[c]; k != nil && !k.refused.IsZero() {
+		k.reads = r
+	}
+}
+
+// reads is how a read with a key was answered since it is refused.
+func (h *history) reads(c caller) *diagnose.Reply {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if k := h.keys[c]; k != nil {
+		return k.reads
+	}
+	return nil
 }
 
 // failing notes that the service failed to answer something else.

@@ -64,6 +64,9 @@ func (m *medic) round(ctx context.Context) {
 		clear(m.answers)
 	}
 	m.asked = 0
+	for _, c := range m.f.history.doubts() {
+		m.doubt(ctx, c)
+	}
 	for place, fd := range m.f.cases.healing() {
 		if ctx.Err() != nil {
 			return
@@ -74,6 +77,17 @@ func (m *medic) round(ctx context.Context) {
 		m.look(ctx, place, &fd)
 	}
 	m.certificate(ctx)
+}
+
+// doubt reads with a key that was taken until a moment ago.
+func (m *medic) doubt(ctx context.Context, c caller) {
+	q := question{probe: diagnose.ProbeSessions, as: c}
+	delete(m.answers, q) // one from before it was refused says nothing
+	if r := m.reply(ctx, q, nil, time.Minute, pathTenant); r != nil {
+		m.f.history.readsAs(c, r)
+		m.f.waits.hasten(m.f.cfg.Now().Add(retryFloor))
+		m.f.poke()
+	}
 }
 
 // certificate looks at what the upstream shows while TLS fails.
@@ -103,7 +117,11 @@ func (m *medic) look(ctx context.Context, place queue.Place, fd *finding) {
 	f := m.f
 	out := &Outcome{Kind: Refused, Reason: fd.first.Reason, Refusal: RefusedAccess, Exchange: fd.first.Exchange}
 	facts := f.facts(fd.lane, fd.as, out)
+	reads := facts.Probes.Sessions
 	facts.Probes = fd.Probes
+	if facts.Probes.Sessions == nil {
+		facts.Probes.Sessions = reads
+	}
 	facts.Time = f.cfg.Now()
 	d := diagnose.Diagnose(facts)
 	for _, p := range d.Wants {
@@ -114,7 +132,7 @@ func (m *medic) look(ctx context.Context, place queue.Place, fd *finding) {
 		return // it was taken meanwhile: the case is about to be released
 	}
 	d = diagnose.Diagnose(facts)
-	if f.cases.found(place, d, &facts.Probes, &facts.History, f.cfg.Now()) {
+	if f.cases.found(place, d, &facts.Probes, f.cfg.Now()) {
 		f.sayCase("more is known of why the upstream refuses data", place, fd.id, &d, out)
 	}
 }
@@ -133,14 +151,14 @@ func (m *medic) ask(ctx context.Context, p diagnose.Probe, fd *finding, to *diag
 	as := fd.as
 	switch p {
 	case diagnose.ProbeInfo:
-		to.Info = m.reply(ctx, question{probe: p, as: caller{upstream: base.UpstreamURL}}, to.Info, fd, pathInfo)
+		to.Info = m.reply(ctx, question{probe: p, as: caller{upstream: base.UpstreamURL}}, to.Info, m.again(fd), pathInfo)
 	case diagnose.ProbeSessions:
-		to.Sessions = m.reply(ctx, question{probe: p, as: as}, to.Sessions, fd, pathTenant)
+		to.Sessions = m.reply(ctx, question{probe: p, as: as}, to.Sessions, m.again(fd), pathTenant)
 	case diagnose.ProbeWithoutHeader:
 		as.workspace = ""
-		to.WithoutWorkspace = m.reply(ctx, question{probe: p, as: as}, to.WithoutWorkspace, fd, pathTenant)
+		to.WithoutWorkspace = m.reply(ctx, question{probe: p, as: as}, to.WithoutWorkspace, m.again(fd), pathTenant)
 	case diagnose.ProbeLimits:
-		to.Limits = m.reply(ctx, question{probe: p, as: as}, to.Limits, fd, pathLimits)
+		to.Limits = m.reply(ctx, question{probe: p, as: as}, to.Limits, m.again(fd), pathLimits)
 	case diagnose.ProbeRegions:
 		m.regions(ctx, fd, to)
 	case diagnose.ProbeCertificate: // of the upstream's own waits
@@ -148,12 +166,12 @@ func (m *medic) ask(ctx context.Context, p diagnose.Probe, fd *finding, to *diag
 }
 
 // reply asks, or returns an answer that is fresh enough.
-func (m *medic) reply(ctx context.Context, q question, before *diagnose.Reply, fd *finding, path string) *diagnose.Reply {
+func (m *medic) reply(ctx context.Context, q question, before *diagnose.Reply, again time.Duration, path string) *diagnose.Reply {
 	now := m.f.cfg.Now()
 	if known, ok := m.answers[q]; ok && now.Sub(known.at) < probeFor {
 		return known.reply
 	}
-	if before != nil && now.Sub(before.Time).Abs() < m.again(fd) || m.asked >= maxProbes {
+	if before != nil && now.Sub(before.Time).Abs() < again || m.asked >= maxProbes {
 		return before
 	}
 	m.asked++
@@ -187,7 +205,7 @@ func (m *medic) regions(ctx context.Context, fd *finding, to *diagnose.Probes) {
 			continue
 		}
 		m.asked = 0 // they are few, and seldom
-		if r := m.reply(ctx, q, nil, fd, pathTenant); r != nil {
+		if r := m.reply(ctx, q, nil, 0, pathTenant); r != nil {
 			to.Regions = with(to.Regions, base, r.Status)
 		}
 	}

@@ -47,6 +47,8 @@ type LaneStatus struct {
 	Project     string
 	State       LaneState
 	Reason      string
+	Cause       string // a code of diagnose; empty: not waiting
+	Remedy      string // where a person has to do something
 	Since       time.Time
 	NextAttempt time.Time // zero: not waiting
 	Delivered   int64     // items, in this process
@@ -123,6 +125,7 @@ func (f *Forwarder) laneStatus(q queue.LaneStats) LaneStatus {
 			continue
 		}
 		s.State, s.Reason, s.Since = LaneWaiting, w.Reason, w.Since
+		s.Cause, s.Remedy = w.Cause, w.Remedy
 		if w.Refused {
 			s.State = LaneParked
 		}

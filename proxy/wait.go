@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"weir/proxy/diagnose"
 	"weir/queue"
 )
 
@@ -278,6 +279,17 @@ func (w *waits) get(k waitKey) (wait, bool) {
 		return *one, true
 	}
 	return wait{}, false
+}
+
+// hasten ends waits for a key in doubt no later than at a time.
+func (w *waits) hasten(at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, one := range w.m {
+		if one.Reason == string(diagnose.UpstreamIncident) && one.Until.After(at) {
+			one.Until = at
+		}
+	}
 }
 
 // wake makes every wait due now.

@@ -112,6 +112,7 @@ var accessCatalogue = []refusal{
 	{"a workspace by its name", diagnose.WorkspaceNotUUID, denied(401, `{"detail":"UUID header value was not a valid UUID"}`, goodKey)},
 	{"a workspace of somebody else", diagnose.WorkspaceMismatch, denied(403, forbidden, goodKey)},
 	{"a workspace that was not asked about yet", diagnose.WorkspaceMismatch, denied(403, forbidden, goodKey)},
+	{"a workspace of another organization", diagnose.WorkspaceMismatch, denied(403, forbidden, serviceKey)},
 	{"a workspace that is gone", diagnose.WorkspaceMismatch, denied(404, `{"error":"Workspace does not exist"}`, goodKey)},
 	{"a key that may only read", diagnose.NoWritePermission, denied(403, forbidden, serviceKey)},
 	{"an account without a plan", diagnose.PlanMissing, denied(403, `{"error":"Forbidden - no plan found"}`, goodKey)},
@@ -120,6 +121,7 @@ var accessCatalogue = []refusal{
 var pathCatalogue = []refusal{
 	{"the user interface, posted to", diagnose.UIHost, page(405, "405 Not Allowed")},
 	{"a self-hosted user interface", diagnose.UIHost, page(405, "405 Not Allowed")},
+	{"a web site's missing page", diagnose.UIHost, page(404, "Page Not Found")},
 	{"plain HTTP to a TLS port", diagnose.EndpointMalformed, content(400, "400 The plain HTTP request was sent to HTTPS port")},
 	{"a doubled path", diagnose.EndpointPath, denied(404, `{"detail":"Not Found"}`, goodKey)},
 	{"a path that is not there", diagnose.EndpointPath, denied(404, `{"detail":"Not Found"}`, goodKey)},
@@ -143,6 +145,7 @@ var contentCatalogue = []refusal{
 	{"a large number", diagnose.IntegerOverflow, content(422, `{"detail":"int too big to convert"}`)},
 	{"a long name", diagnose.FieldTooLong, content(422, `{"detail":"['post','items','properties','name','maxLength']: 'aaaa' is longer than 128 characters"}`)},
 	{"a run that began too long ago", diagnose.StartTimeWindow, content(422, `{"error":"Unprocessable entity: start_time is outside of the allowed window of 24 hours"}`)},
+	{"a run that began too long ago, by clocks that differ", diagnose.ClockSkew, content(422, `{"error":"Unprocessable entity: start_time is outside of the allowed window of 24 hours"}`)},
 	{"a run that weir found too old", diagnose.StartTimeWindow, way("start_time_window", "the run began 50 h ago, and LangSmith takes none that began more than 24 h ago")},
 	{"a trace of too many runs", diagnose.TraceTooManyRuns, content(400, `{"error":"Bad request: trace exceeds the maximum number of runs (25000)"}`)},
 	{"a NUL in a text", diagnose.BodyDamaged, content(400, `{"error":"Bad request: null byte in value"}`)},
@@ -211,6 +214,15 @@ var known = map[string]func(*diagnose.Facts){
 	"a self-hosted user interface": func(f *diagnose.Facts) {
 		f.URL = "https://smith.example.com/runs/multipart"
 		f.Probes.Info = &diagnose.Reply{Time: now, Status: 200, HTML: true}
+	},
+	"a web site's missing page": func(f *diagnose.Facts) {
+		f.URL = "https://docs.example.com/runs/multipart"
+		f.Probes.Info = &diagnose.Reply{Time: now, Status: 404, HTML: true}
+	},
+	"a run that began too long ago, by clocks that differ": func(f *diagnose.Facts) { f.ServerDate = ago(-25 * time.Hour) },
+	"a workspace of another organization": func(f *diagnose.Facts) {
+		f.Workspace, f.Probes.Sessions = workspace, status(403)
+		f.Probes.WithoutWorkspace = &diagnose.Reply{Time: now, Status: 403, Body: `{"error":"org_scoped_key_requires_workspace"}`}
 	},
 	"plain HTTP to a TLS port": func(f *diagnose.Facts) {
 		f.Reason, f.URL = "https_expected", "http://smith.example.com:443/runs/multipart"

@@ -76,8 +76,17 @@ func unspecific(f *Facts) bool {
 		!f.says("org_scoped_key", "no plan found", "not a valid uuid", "outdated v1", "legacy api key")
 }
 
-// incidentWithin is how fresh a sign of trouble on LangSmith's side must be.
-const incidentWithin = 10 * time.Minute
+const (
+	// incidentWithin is how fresh a sign of trouble on LangSmith's side must be.
+	incidentWithin = 10 * time.Minute
+	// incidentFor is how long keys that are refused, while LangSmith answers well
+	// otherwise, are taken for an incident. The one on record of that kind took 20
+	// minutes (LangSmith's status page, 17 June 2024).
+	incidentFor = 30 * time.Minute
+)
+
+// young reports whether the refusals began a short time ago.
+func (f *Facts) young() bool { return f.Time.Sub(f.since()) < incidentFor }
 
 func incident(f *Facts) (Confidence, []string) {
 	if !unspecific(f) {
@@ -91,7 +100,7 @@ func incident(f *Facts) (Confidence, []string) {
 	if f.Probes.Sessions.broken() || f.Probes.Limits.broken() || f.Probes.Info.broken() {
 		signs = append(signs, "LangSmith answers reads with 5xx, too.")
 	}
-	if h.OtherKeysRefused > 0 {
+	if h.OtherKeysRefused > 0 && f.young() {
 		signs = append(signs, fmt.Sprintf("%d other keys that were taken within the hour before are refused since, too.", h.OtherKeysRefused))
 	}
 	accepted := ""
@@ -103,7 +112,7 @@ func incident(f *Facts) (Confidence, []string) {
 		return Likely, append([]string{answered(f), accepted}, signs...)
 	case len(signs) > 0:
 		return Possible, append([]string{answered(f)}, signs...)
-	case accepted != "" && f.Probes.Sessions.ok():
+	case accepted != "" && f.Probes.Sessions.ok() && f.young():
 		return Likely, []string{answered(f), accepted, "LangSmith takes the same key for reads."}
 	case accepted != "" && f.Probes.Sessions == nil:
 		return Possible, []string{answered(f), accepted, "Short bursts of 403 heal by themselves."}

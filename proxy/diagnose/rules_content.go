@@ -15,19 +15,22 @@ var contentRules = []rule{
 		}
 		return "One item is larger than LangSmith takes (about 20 MB): send large files as attachments, or leave them out (hide_inputs, hide_outputs). To try again: weir quarantine release ID."
 	}},
+	{ClockSkew, clockSkew, func(f *Facts) string {
+		if windowWords(f) {
+			return "Set this machine's clock right (NTP): runs that begin now look to LangSmith as if they began long ago, or later."
+		}
+		return "Set the clocks of the machines right (NTP): a child of this trace began before its parent."
+	}},
 	{StartTimeWindow, func(f *Facts) (Confidence, []string) {
 		if f.Reason == "start_time_window" {
 			return Certain, []string{oneLine(f.Error)}
 		}
-		if !contentStatus(f) || !f.says("start_time", "start time") || !f.says("window", "hours", "too old", "in the past", "in the future") {
+		if !windowWords(f) {
 			return "", nil
 		}
 		return Certain, []string{answered(f)}
 	}, func(*Facts) string {
 		return "LangSmith takes no run that started more than 24 hours ago. Set window_policy to restamp, which moves such traces in time, and release the case; or export it: weir quarantine export ID --out FILE."
-	}},
-	{ClockSkew, clockSkew, func(f *Facts) string {
-		return "Set the clocks of the machines right (NTP): a child of this trace began before its parent."
 	}},
 	{DottedOrder, func(f *Facts) (Confidence, []string) {
 		if !contentStatus(f) || !f.says("dotted_order") {
@@ -136,16 +139,32 @@ func tooLarge(f *Facts) (Confidence, []string) {
 // Date header has whole seconds.
 const maxSkew = 2 * time.Second
 
+// maxWindowSkew is how far two clocks may be apart before that explains why
+// LangSmith finds a run out of its window of 24 hours.
+const maxWindowSkew = time.Hour
+
+// windowWords reports an answer that blames a run's start time.
+func windowWords(f *Facts) bool {
+	return contentStatus(f) && f.says("start_time", "start time") && f.says("window", "hours", "too old", "in the past", "in the future")
+}
+
 func clockSkew(f *Facts) (Confidence, []string) {
-	if !contentStatus(f) || !f.says("earlier than parent") {
+	parent := contentStatus(f) && f.says("earlier than parent")
+	if !parent && !windowWords(f) {
 		return "", nil
 	}
-	evidence := []string{answered(f)}
-	if f.ServerDate.IsZero() || f.Time.IsZero() {
-		return Possible, evidence
+	most := maxSkew
+	if !parent {
+		most = maxWindowSkew
 	}
-	if skew := f.Time.Sub(f.ServerDate).Abs(); skew > maxSkew {
-		return Certain, append(evidence, fmt.Sprintf("This machine's clock and LangSmith's differ by %s.", round(skew)))
+	evidence := []string{answered(f)}
+	if !f.ServerDate.IsZero() && !f.Time.IsZero() {
+		if skew := f.Time.Sub(f.ServerDate).Abs(); skew > most {
+			return Certain, append(evidence, fmt.Sprintf("This machine's clock and LangSmith's differ by %s.", round(skew)))
+		}
+	}
+	if !parent {
+		return "", nil
 	}
 	return Possible, evidence
 }

@@ -3,6 +3,7 @@ package diagnose
 import (
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // credentialRules see that a key cannot be right by what it looks like, or by what the
@@ -105,7 +106,7 @@ func keyUnsendable(f *Facts) (Confidence, []string) {
 // workspaceRules are about the header that names the workspace.
 var workspaceRules = []rule{
 	{WorkspaceRequired, func(f *Facts) (Confidence, []string) {
-		if !f.says("org_scoped_key_requires_workspace", "org-scoped and requires workspace") {
+		if !asksForWorkspace(f.Body) {
 			return "", nil
 		}
 		return Certain, []string{answered(f), "No workspace was sent."}
@@ -119,6 +120,9 @@ var workspaceRules = []rule{
 		return "LANGSMITH_WORKSPACE_ID must be a UUID, as LangSmith shows it under Settings > Workspaces. With a key of one workspace it is not needed: remove it."
 	}},
 	{WorkspaceMismatch, workspaceMismatch, func(f *Facts) string {
+		if f.Probes.WithoutWorkspace.denied() {
+			return fmt.Sprintf("Set LANGSMITH_WORKSPACE_ID to a workspace of the key's organization, as LangSmith shows it under Settings > Workspaces, in place of %s.", clip(f.Workspace, 64))
+		}
 		if !f.Probes.WithoutWorkspace.ok() {
 			return fmt.Sprintf("If the key is good (weir doctor tries it without the workspace), it is not for workspace %s: remove LANGSMITH_WORKSPACE_ID, or set the id that LangSmith shows under Settings > Workspaces.", clip(f.Workspace, 64))
 		}
@@ -127,6 +131,12 @@ var workspaceRules = []rule{
 	{NoWritePermission, noWritePermission, func(f *Facts) string {
 		return fmt.Sprintf("The %s may read here, but not write runs: give it a role that may (LangSmith, Settings > API Keys), or use another key.", f.keyName())
 	}},
+}
+
+// asksForWorkspace recognises both services' answers to an organization's key
+// without a workspace.
+func asksForWorkspace(body string) bool {
+	return strings.Contains(body, "org_scoped_key_requires_workspace") || strings.Contains(body, "org-scoped and requires workspace")
 }
 
 func workspaceNotUUID(f *Facts) (Confidence, []string) {
@@ -148,6 +158,8 @@ func workspaceMismatch(f *Facts) (Confidence, []string) {
 		return "", nil
 	case p.WithoutWorkspace.ok() && !p.Sessions.ok():
 		return Certain, []string{answered(f), "The same key is taken without the workspace header (X-Tenant-Id)."}
+	case p.WithoutWorkspace.denied() && asksForWorkspace(p.WithoutWorkspace.Body) && !p.Sessions.ok():
+		return Certain, []string{answered(f), "LangSmith knows the key, which is an organization's, and does not take it for this workspace."}
 	case p.WithoutWorkspace.denied() || p.Sessions.ok():
 		return "", nil
 	default:
@@ -160,7 +172,7 @@ func noWritePermission(f *Facts) (Confidence, []string) {
 		return "", nil
 	}
 	evidence := []string{answered(f), "The same key may read projects, with the same workspace."}
-	if f.acceptedLately() {
+	if f.acceptedLately() && f.young() {
 		return Possible, evidence
 	}
 	return Likely, evidence

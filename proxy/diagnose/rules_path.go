@@ -52,6 +52,8 @@ func uiHost(f *Facts) (Confidence, []string) {
 		return Certain, []string{answered(f), f.host() + " is LangSmith's user interface."}
 	case page && f.Status == http.StatusMethodNotAllowed && f.Probes.Info != nil && f.Probes.Info.HTML && f.Probes.Info.Status == http.StatusOK:
 		return Certain, []string{answered(f), "GET /info, which the API answers with JSON, brings a web page."}
+	case f.Status == http.StatusNotFound && f.isHTML() && f.Probes.Info != nil && f.Probes.Info.HTML:
+		return Likely, []string{answered(f), "GET /info, which the API answers with JSON, brings a web page, too: a web site is there, and no API."}
 	case f.Status == http.StatusMethodNotAllowed && f.isHTML():
 		return Likely, []string{answered(f), "A server of web pages refuses POST so."}
 	default:
@@ -65,27 +67,37 @@ func redirect(f *Facts) (Confidence, []string) {
 	}
 	evidence := []string{fmt.Sprintf("The answer was HTTP %d.", f.Status)}
 	to := f.Header.Get("Location")
+	if elsewhere(f) {
+		return Possible, append(evidence, "It points to "+clip(origin(to), 200)+", for now.")
+	}
 	if to != "" {
 		evidence = append(evidence, "It points to "+clip(origin(to), 200)+".")
 	}
-	if u, err := url.Parse(to); err == nil && u.Hostname() != "" && u.Hostname() != f.host() {
-		// A login page of the network sends everybody elsewhere.
-		if f.cloud() && !isCloud(u.Hostname()) {
-			return Possible, evidence
-		}
-	}
 	return Certain, evidence
+}
+
+// elsewhere reports a redirect to another host's other page, for the time being.
+// One for good, or of the same path, is the upstream's own word.
+func elsewhere(f *Facts) bool {
+	switch f.Status {
+	case http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect:
+	default:
+		return false
+	}
+	u, err := url.Parse(f.Header.Get("Location"))
+	if from, ferr := url.Parse(f.URL); err == nil && ferr == nil && from.Path == u.Path {
+		return false
+	}
+	return err == nil && u.Hostname() != "" && u.Hostname() != f.host() && (!f.cloud() || !isCloud(u.Hostname()))
 }
 
 func intermediary(f *Facts) (Confidence, []string) {
 	switch {
 	case f.Status == http.StatusNetworkAuthenticationRequired, f.Status == http.StatusProxyAuthRequired:
 		return Certain, []string{answered(f), fmt.Sprintf("HTTP %d comes from something on the way.", f.Status)}
-	case f.Status >= 300 && f.Status < 400 && f.cloud():
-		if u, err := url.Parse(f.Header.Get("Location")); err == nil && u.Hostname() != "" && !isCloud(u.Hostname()) {
-			return Likely, []string{answered(f), "It sends to " + u.Hostname() + ", which is not LangSmith's."}
-		}
-		return "", nil
+	case elsewhere(f):
+		u, _ := url.Parse(f.Header.Get("Location"))
+		return Likely, []string{answered(f), "It sends to " + u.Hostname() + ", for now, as login pages of networks do."}
 	case !f.isHTML():
 		return "", nil
 	case f.Status < 300, f.Status == http.StatusForbidden, f.Status == http.StatusUnauthorized, f.Status == http.StatusUnavailableForLegalReasons:
