@@ -118,7 +118,7 @@ func TestAsOwnKeyCutShortLosesNothing(t *testing.T) {
 	}
 	r.f.Start(t.Context())
 	c := r.onlyCase(2 * n)
-	r.openPicky() // and not started: nothing is sent
+	r.openPicky()      // and not started: nothing is sent
 	for i := range n { // a frame at a time, then a restart
 		c, err := r.f.Case(c.Place)
 		if err != nil {
