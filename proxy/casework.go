@@ -53,11 +53,14 @@ var (
 )
 
 // diagnosisOf is what is thought of a case's cause, and when it was last met.
-func (*Forwarder) diagnosisOf(c *queue.Case, _ *Refusal) (d diagnose.Diagnosis, lastSeen time.Time) {
+func (f *Forwarder) diagnosisOf(c *queue.Case, r *Refusal) (d diagnose.Diagnosis, lastSeen time.Time) {
 	if c.Kind == queue.CaseDamage {
 		return damageDiagnosis(), c.OpenedAt
 	}
-	return diagnose.Diagnosis{Causes: []diagnose.Cause{{Code: diagnose.Unknown, Confidence: diagnose.Possible}}}, c.OpenedAt
+	if fd, ok := f.cases.finding(c.Place); ok {
+		return fd.Diagnosis, fd.LastSeen
+	}
+	return diagnose.Diagnose(bareFacts(r)), c.OpenedAt
 }
 
 // damageDiagnosis is the diagnosis of what cannot be read back from disk.
@@ -284,7 +287,7 @@ func (b *caseBook) forgetAt(p queue.Place) {
 func (b *caseBook) forgetAtLocked(p queue.Place) {
 	for k, at := range b.known {
 		if at == p {
-			delete(b.known, k)
+			b.forgetLocked(k, p)
 		}
 	}
 }

@@ -165,17 +165,17 @@ func (r *round) sendAll(waves [][]batch) {
 			}
 			b := &w[i]
 			if r.s.probe || i == len(w)-1 {
-				r.try(b.units, newPatience(len(b.units)))
+				r.try(b.units, newPatience(b.units))
 				continue
 			}
 			select {
 			case r.f.slots <- struct{}{}:
 				others.Go(func() {
 					defer func() { <-r.f.slots; r.f.poke() }()
-					r.try(b.units, newPatience(len(b.units)))
+					r.try(b.units, newPatience(b.units))
 				})
 			default: // no more at a time: in this goroutine
-				r.try(b.units, newPatience(len(b.units)))
+				r.try(b.units, newPatience(b.units))
 			}
 		}
 		others.Wait()
@@ -235,7 +235,7 @@ func (r *round) post(units []unit) *Outcome {
 	out := r.f.up.Send(r.ctx, &req)
 	r.f.m.count(&out, req.Items)
 	r.attempted(units, &out)
-	if err := r.f.sent(r.s.lane, one, &out); err != nil {
+	if err := r.f.sent(r.s, one, &out); err != nil {
 		return &Outcome{Kind: Retry, Reason: "not_settled", Scope: ScopeLane, Exchange: Exchange{Error: err.Error()}}
 	}
 	return &out
@@ -314,7 +314,7 @@ func (r *round) end(out *Outcome) {
 
 // keep quarantines a unit for a refusal. heals: the case is released by itself.
 func (r *round) keep(u unit, out *Outcome, heals bool) {
-	place, err := r.f.cases.open(r.s.lease.Lane, out, heals)
+	place, err := r.f.openCase(r.s, out, heals)
 	if err == nil {
 		r.keepAt(u.members, fate{kind: fateKept, place: place})
 	}

@@ -135,7 +135,8 @@ var samples = map[string][2]string{
 	"limits.max_streams": {"5", "6"}, "limits.max_header_bytes": {"5KiB", "6KiB"}, "limits.receive_timeout": {"5s", "6s"},
 	"limits.max_inflight_bytes": {"1MiB", "2MiB"}, "limits.max_attachment_bytes": {"1MiB", "2MiB"},
 	"coalesce": {"5s", "6s"}, "lend_key": {"true", "false"}, "insecure_ingest": {"true", "false"},
-	"cors": {"http://one", "http://two"}, "allowed_hosts": {"one", "two"},
+	"probe_regions": {"https://eu.api.smith.langchain.com", "langsmith"},
+	"cors":          {"http://one", "http://two"}, "allowed_hosts": {"one", "two"},
 	"quota_traces": {"7000", "none"}, "quota_policy": {"drop", "pace"}, "quota.plan": {"plus", "custom"},
 	"quota.events_per_hour": {"1000", "none"}, "quota.bytes_per_hour": {"1GB", "2GB"},
 	"quota.hold_release_share": {"0.5", "1"}, "quota.hold_max_age": {"48h", "72h"},
@@ -225,7 +226,7 @@ func TestBadVariablesAndFlagsAreNamed(t *testing.T) {
 		{
 			name: "variable shared with the SDKs",
 			env:  map[string]string{"LANGSMITH_ENDPOINT": "smith"},
-			want: `environment variable LANGSMITH_ENDPOINT: upstream: URL "smith" has no scheme; write https://smith`,
+			want: `environment variable LANGSMITH_ENDPOINT: upstream: URL has no scheme ("smith"); write https://smith`,
 		},
 		{
 			name: "key with a line break is not shown",
@@ -479,7 +480,7 @@ func FuzzConfigFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		l := &loader{
 			in:   configInput{getenv: func(string) string { return "" }, cwd: "/"},
-			out:  &settings{origins: map[string]origin{}, secretFiles: map[string]*string{}},
+			out:  &settings{origins: map[string]origin{}, secretFiles: map[string]*string{}, written: map[string]writtenValue{}},
 			base: map[string]string{},
 		}
 		l.applyDefaults()

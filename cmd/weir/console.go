@@ -31,7 +31,9 @@ type system struct {
 	in     io.Reader // answers to questions
 	inTTY  bool      // somebody is there to be asked
 	getenv func(string) string
-	cwd    string
+	// environ lists the environment, each "NAME=value"; nil: nothing is in it.
+	environ func() []string
+	cwd     string
 }
 
 // processSystem returns the system of this process.
@@ -50,8 +52,9 @@ func processSystem() (*system, error) {
 			now: time.Now,
 		},
 		in: os.Stdin, inTTY: isTerminal(os.Stdin) && errTTY,
-		getenv: os.Getenv,
-		cwd:    cwd,
+		getenv:  os.Getenv,
+		environ: os.Environ,
+		cwd:     cwd,
 	}, nil
 }
 

@@ -87,6 +87,117 @@ func (LaneState) EnumDescriptor() ([]byte, []int) {
 	return file_weir_v1_admin_proto_rawDescGZIP(), []int{0}
 }
 
+// SendTestWay is how a test trace gets into weir.
+type SendTestWay int32
+
+const (
+	// By gRPC, or by HTTP where gRPC is off.
+	SendTestWay_SEND_TEST_WAY_UNSPECIFIED SendTestWay = 0
+	// OTLP over gRPC.
+	SendTestWay_SEND_TEST_WAY_GRPC SendTestWay = 1
+	// OTLP over HTTP.
+	SendTestWay_SEND_TEST_WAY_HTTP SendTestWay = 2
+	// Straight to the upstream, past weir.
+	SendTestWay_SEND_TEST_WAY_DIRECT SendTestWay = 3
+)
+
+// Enum value maps for SendTestWay.
+var (
+	SendTestWay_name = map[int32]string{
+		0: "SEND_TEST_WAY_UNSPECIFIED",
+		1: "SEND_TEST_WAY_GRPC",
+		2: "SEND_TEST_WAY_HTTP",
+		3: "SEND_TEST_WAY_DIRECT",
+	}
+	SendTestWay_value = map[string]int32{
+		"SEND_TEST_WAY_UNSPECIFIED": 0,
+		"SEND_TEST_WAY_GRPC":        1,
+		"SEND_TEST_WAY_HTTP":        2,
+		"SEND_TEST_WAY_DIRECT":      3,
+	}
+)
+
+func (x SendTestWay) Enum() *SendTestWay {
+	p := new(SendTestWay)
+	*p = x
+	return p
+}
+
+func (x SendTestWay) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SendTestWay) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_v1_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (SendTestWay) Type() protoreflect.EnumType {
+	return &file_weir_v1_admin_proto_enumTypes[1]
+}
+
+func (x SendTestWay) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SendTestWay.Descriptor instead.
+func (SendTestWay) EnumDescriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
+// SendTestZstd is whether a test also settles if the upstream takes OTLP in
+// zstd.
+type SendTestZstd int32
+
+const (
+	// If that is not settled yet and weir may choose the encoding.
+	SendTestZstd_SEND_TEST_ZSTD_UNSPECIFIED SendTestZstd = 0
+	// In any case.
+	SendTestZstd_SEND_TEST_ZSTD_YES SendTestZstd = 1
+	// In no case.
+	SendTestZstd_SEND_TEST_ZSTD_NO SendTestZstd = 2
+)
+
+// Enum value maps for SendTestZstd.
+var (
+	SendTestZstd_name = map[int32]string{
+		0: "SEND_TEST_ZSTD_UNSPECIFIED",
+		1: "SEND_TEST_ZSTD_YES",
+		2: "SEND_TEST_ZSTD_NO",
+	}
+	SendTestZstd_value = map[string]int32{
+		"SEND_TEST_ZSTD_UNSPECIFIED": 0,
+		"SEND_TEST_ZSTD_YES":         1,
+		"SEND_TEST_ZSTD_NO":          2,
+	}
+)
+
+func (x SendTestZstd) Enum() *SendTestZstd {
+	p := new(SendTestZstd)
+	*p = x
+	return p
+}
+
+func (x SendTestZstd) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SendTestZstd) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_v1_admin_proto_enumTypes[2].Descriptor()
+}
+
+func (SendTestZstd) Type() protoreflect.EnumType {
+	return &file_weir_v1_admin_proto_enumTypes[2]
+}
+
+func (x SendTestZstd) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SendTestZstd.Descriptor instead.
+func (SendTestZstd) EnumDescriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
 // GetStatusRequest asks for the status; it has no fields yet.
 type GetStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1800,6 +1911,364 @@ func (x *ReleaseHeldResponse) GetScope() *QuotaScope {
 	return nil
 }
 
+// SendTestRequest asks for a test.
+type SendTestRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How the trace gets into weir. A running weir takes no DIRECT.
+	Way SendTestWay `protobuf:"varint,1,opt,name=way,proto3,enum=weir.v1.SendTestWay" json:"way,omitempty"`
+	// The project it goes to; empty: the configured one.
+	Project string `protobuf:"bytes,2,opt,name=project,proto3" json:"project,omitempty"`
+	// How long all of it may take, from 1s to 10m; unset: 30s.
+	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Whether zstd is tried, too.
+	Zstd          SendTestZstd `protobuf:"varint,4,opt,name=zstd,proto3,enum=weir.v1.SendTestZstd" json:"zstd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendTestRequest) Reset() {
+	*x = SendTestRequest{}
+	mi := &file_weir_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendTestRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendTestRequest) ProtoMessage() {}
+
+func (x *SendTestRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendTestRequest.ProtoReflect.Descriptor instead.
+func (*SendTestRequest) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SendTestRequest) GetWay() SendTestWay {
+	if x != nil {
+		return x.Way
+	}
+	return SendTestWay_SEND_TEST_WAY_UNSPECIFIED
+}
+
+func (x *SendTestRequest) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *SendTestRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *SendTestRequest) GetZstd() SendTestZstd {
+	if x != nil {
+		return x.Zstd
+	}
+	return SendTestZstd_SEND_TEST_ZSTD_UNSPECIFIED
+}
+
+// SendTestResponse is a step that has ended, or the result.
+type SendTestResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A step that has ended; unset in the last message.
+	Step *SendTestStep `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// The result; set in the last message.
+	Result        *SendTestResult `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendTestResponse) Reset() {
+	*x = SendTestResponse{}
+	mi := &file_weir_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendTestResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendTestResponse) ProtoMessage() {}
+
+func (x *SendTestResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendTestResponse.ProtoReflect.Descriptor instead.
+func (*SendTestResponse) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SendTestResponse) GetStep() *SendTestStep {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *SendTestResponse) GetResult() *SendTestResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+// SendTestStep is one step of a test.
+type SendTestStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was done: "cost", "accepted", "delivered", "read_back" or "zstd".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether that went well.
+	Ok bool `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`
+	// What was seen, in a sentence.
+	Seen string `protobuf:"bytes,3,opt,name=seen,proto3" json:"seen,omitempty"`
+	// How long it took.
+	Took          *durationpb.Duration `protobuf:"bytes,4,opt,name=took,proto3" json:"took,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendTestStep) Reset() {
+	*x = SendTestStep{}
+	mi := &file_weir_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendTestStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendTestStep) ProtoMessage() {}
+
+func (x *SendTestStep) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendTestStep.ProtoReflect.Descriptor instead.
+func (*SendTestStep) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SendTestStep) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SendTestStep) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *SendTestStep) GetSeen() string {
+	if x != nil {
+		return x.Seen
+	}
+	return ""
+}
+
+func (x *SendTestStep) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
+}
+
+// SendTestResult is how a test ended.
+type SendTestResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The trace was delivered and read back.
+	Ok bool `protobuf:"varint,1,opt,name=ok,proto3" json:"ok,omitempty"`
+	// A person has to do something before it can go well.
+	NeedsPerson bool `protobuf:"varint,2,opt,name=needs_person,json=needsPerson,proto3" json:"needs_person,omitempty"`
+	// The trace's id, a UUID; LangSmith's id of the root run, too.
+	TraceId string `protobuf:"bytes,3,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// The name of its root run.
+	RunName string `protobuf:"bytes,4,opt,name=run_name,json=runName,proto3" json:"run_name,omitempty"`
+	// The project it went to; empty: LangSmith's default one.
+	Project string `protobuf:"bytes,5,opt,name=project,proto3" json:"project,omitempty"`
+	// How it got into weir: "grpc", "http" or "direct".
+	Way string `protobuf:"bytes,6,opt,name=way,proto3" json:"way,omitempty"`
+	// How many traces of the month it cost, at the most.
+	Traces int32 `protobuf:"varint,7,opt,name=traces,proto3" json:"traces,omitempty"`
+	// The step at which it stuck; empty if it did not.
+	StuckAt string `protobuf:"bytes,8,opt,name=stuck_at,json=stuckAt,proto3" json:"stuck_at,omitempty"`
+	// Why, in a short stable word such as "http_403", "network", "held" or
+	// "not_read_back"; empty if it did not stick.
+	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What to do about it, in a sentence; empty if there is nothing to do.
+	Remedy string `protobuf:"bytes,10,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	// The case that keeps the trace, if it was refused.
+	CaseId uint64 `protobuf:"varint,11,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// What is known about OTLP in zstd now: "proven", "first_frame" (only the
+	// first of several frames arrives), "lost" (answered, and gone), "refused",
+	// or "unknown".
+	Zstd string `protobuf:"bytes,12,opt,name=zstd,proto3" json:"zstd,omitempty"`
+	// All steps, in order.
+	Steps         []*SendTestStep `protobuf:"bytes,13,rep,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendTestResult) Reset() {
+	*x = SendTestResult{}
+	mi := &file_weir_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendTestResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendTestResult) ProtoMessage() {}
+
+func (x *SendTestResult) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendTestResult.ProtoReflect.Descriptor instead.
+func (*SendTestResult) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SendTestResult) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *SendTestResult) GetNeedsPerson() bool {
+	if x != nil {
+		return x.NeedsPerson
+	}
+	return false
+}
+
+func (x *SendTestResult) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetRunName() string {
+	if x != nil {
+		return x.RunName
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetWay() string {
+	if x != nil {
+		return x.Way
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetTraces() int32 {
+	if x != nil {
+		return x.Traces
+	}
+	return 0
+}
+
+func (x *SendTestResult) GetStuckAt() string {
+	if x != nil {
+		return x.StuckAt
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetCaseId() uint64 {
+	if x != nil {
+		return x.CaseId
+	}
+	return 0
+}
+
+func (x *SendTestResult) GetZstd() string {
+	if x != nil {
+		return x.Zstd
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetSteps() []*SendTestStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
 // QuarantineCase is one cause of refusal with the data it caught, as far as it
 // is told apart from others. Counts beyond 2,147,483,647 are given as that.
 type QuarantineCase struct {
@@ -1863,7 +2332,7 @@ type QuarantineCase struct {
 
 func (x *QuarantineCase) Reset() {
 	*x = QuarantineCase{}
-	mi := &file_weir_v1_admin_proto_msgTypes[19]
+	mi := &file_weir_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1875,7 +2344,7 @@ func (x *QuarantineCase) String() string {
 func (*QuarantineCase) ProtoMessage() {}
 
 func (x *QuarantineCase) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[19]
+	mi := &file_weir_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1888,7 +2357,7 @@ func (x *QuarantineCase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineCase.ProtoReflect.Descriptor instead.
 func (*QuarantineCase) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *QuarantineCase) GetId() uint32 {
@@ -2083,7 +2552,7 @@ type CaseCause struct {
 
 func (x *CaseCause) Reset() {
 	*x = CaseCause{}
-	mi := &file_weir_v1_admin_proto_msgTypes[20]
+	mi := &file_weir_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2095,7 +2564,7 @@ func (x *CaseCause) String() string {
 func (*CaseCause) ProtoMessage() {}
 
 func (x *CaseCause) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[20]
+	mi := &file_weir_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2108,7 +2577,7 @@ func (x *CaseCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaseCause.ProtoReflect.Descriptor instead.
 func (*CaseCause) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *CaseCause) GetCause() string {
@@ -2172,7 +2641,7 @@ type CaseExchange struct {
 
 func (x *CaseExchange) Reset() {
 	*x = CaseExchange{}
-	mi := &file_weir_v1_admin_proto_msgTypes[21]
+	mi := &file_weir_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2184,7 +2653,7 @@ func (x *CaseExchange) String() string {
 func (*CaseExchange) ProtoMessage() {}
 
 func (x *CaseExchange) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[21]
+	mi := &file_weir_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2197,7 +2666,7 @@ func (x *CaseExchange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaseExchange.ProtoReflect.Descriptor instead.
 func (*CaseExchange) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CaseExchange) GetTime() *timestamppb.Timestamp {
@@ -2297,7 +2766,7 @@ type CaseHeader struct {
 
 func (x *CaseHeader) Reset() {
 	*x = CaseHeader{}
-	mi := &file_weir_v1_admin_proto_msgTypes[22]
+	mi := &file_weir_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2309,7 +2778,7 @@ func (x *CaseHeader) String() string {
 func (*CaseHeader) ProtoMessage() {}
 
 func (x *CaseHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[22]
+	mi := &file_weir_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2322,7 +2791,7 @@ func (x *CaseHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaseHeader.ProtoReflect.Descriptor instead.
 func (*CaseHeader) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CaseHeader) GetName() string {
@@ -2348,7 +2817,7 @@ type ListCasesRequest struct {
 
 func (x *ListCasesRequest) Reset() {
 	*x = ListCasesRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[23]
+	mi := &file_weir_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2360,7 +2829,7 @@ func (x *ListCasesRequest) String() string {
 func (*ListCasesRequest) ProtoMessage() {}
 
 func (x *ListCasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[23]
+	mi := &file_weir_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2373,7 +2842,7 @@ func (x *ListCasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCasesRequest.ProtoReflect.Descriptor instead.
 func (*ListCasesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 // ListCasesResponse is what is in quarantine.
@@ -2387,7 +2856,7 @@ type ListCasesResponse struct {
 
 func (x *ListCasesResponse) Reset() {
 	*x = ListCasesResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[24]
+	mi := &file_weir_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2399,7 +2868,7 @@ func (x *ListCasesResponse) String() string {
 func (*ListCasesResponse) ProtoMessage() {}
 
 func (x *ListCasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[24]
+	mi := &file_weir_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2412,7 +2881,7 @@ func (x *ListCasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCasesResponse.ProtoReflect.Descriptor instead.
 func (*ListCasesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListCasesResponse) GetCases() []*QuarantineCase {
@@ -2433,7 +2902,7 @@ type GetCaseRequest struct {
 
 func (x *GetCaseRequest) Reset() {
 	*x = GetCaseRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[25]
+	mi := &file_weir_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2445,7 +2914,7 @@ func (x *GetCaseRequest) String() string {
 func (*GetCaseRequest) ProtoMessage() {}
 
 func (x *GetCaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[25]
+	mi := &file_weir_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2458,7 +2927,7 @@ func (x *GetCaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCaseRequest.ProtoReflect.Descriptor instead.
 func (*GetCaseRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetCaseRequest) GetId() uint32 {
@@ -2481,7 +2950,7 @@ type GetCaseResponse struct {
 
 func (x *GetCaseResponse) Reset() {
 	*x = GetCaseResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[26]
+	mi := &file_weir_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2493,7 +2962,7 @@ func (x *GetCaseResponse) String() string {
 func (*GetCaseResponse) ProtoMessage() {}
 
 func (x *GetCaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[26]
+	mi := &file_weir_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2506,7 +2975,7 @@ func (x *GetCaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCaseResponse.ProtoReflect.Descriptor instead.
 func (*GetCaseResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetCaseResponse) GetCase() *QuarantineCase {
@@ -2542,7 +3011,7 @@ type ReleaseCasesRequest struct {
 
 func (x *ReleaseCasesRequest) Reset() {
 	*x = ReleaseCasesRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[27]
+	mi := &file_weir_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2554,7 +3023,7 @@ func (x *ReleaseCasesRequest) String() string {
 func (*ReleaseCasesRequest) ProtoMessage() {}
 
 func (x *ReleaseCasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[27]
+	mi := &file_weir_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2567,7 +3036,7 @@ func (x *ReleaseCasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseCasesRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseCasesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ReleaseCasesRequest) GetIds() []uint32 {
@@ -2613,7 +3082,7 @@ type ReleaseCasesResponse struct {
 
 func (x *ReleaseCasesResponse) Reset() {
 	*x = ReleaseCasesResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[28]
+	mi := &file_weir_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2625,7 +3094,7 @@ func (x *ReleaseCasesResponse) String() string {
 func (*ReleaseCasesResponse) ProtoMessage() {}
 
 func (x *ReleaseCasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[28]
+	mi := &file_weir_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2638,7 +3107,7 @@ func (x *ReleaseCasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseCasesResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseCasesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ReleaseCasesResponse) GetCases() []*QuarantineCase {
@@ -2677,7 +3146,7 @@ type DiscardCasesRequest struct {
 
 func (x *DiscardCasesRequest) Reset() {
 	*x = DiscardCasesRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[29]
+	mi := &file_weir_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +3158,7 @@ func (x *DiscardCasesRequest) String() string {
 func (*DiscardCasesRequest) ProtoMessage() {}
 
 func (x *DiscardCasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[29]
+	mi := &file_weir_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +3171,7 @@ func (x *DiscardCasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardCasesRequest.ProtoReflect.Descriptor instead.
 func (*DiscardCasesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DiscardCasesRequest) GetIds() []uint32 {
@@ -2745,7 +3214,7 @@ type DiscardCasesResponse struct {
 
 func (x *DiscardCasesResponse) Reset() {
 	*x = DiscardCasesResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[30]
+	mi := &file_weir_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +3226,7 @@ func (x *DiscardCasesResponse) String() string {
 func (*DiscardCasesResponse) ProtoMessage() {}
 
 func (x *DiscardCasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[30]
+	mi := &file_weir_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +3239,7 @@ func (x *DiscardCasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardCasesResponse.ProtoReflect.Descriptor instead.
 func (*DiscardCasesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DiscardCasesResponse) GetCases() []*QuarantineCase {
@@ -2821,7 +3290,7 @@ type ExportCasesRequest struct {
 
 func (x *ExportCasesRequest) Reset() {
 	*x = ExportCasesRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[31]
+	mi := &file_weir_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2833,7 +3302,7 @@ func (x *ExportCasesRequest) String() string {
 func (*ExportCasesRequest) ProtoMessage() {}
 
 func (x *ExportCasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[31]
+	mi := &file_weir_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2846,7 +3315,7 @@ func (x *ExportCasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportCasesRequest.ProtoReflect.Descriptor instead.
 func (*ExportCasesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ExportCasesRequest) GetIds() []uint32 {
@@ -2876,7 +3345,7 @@ type ExportCasesResponse struct {
 
 func (x *ExportCasesResponse) Reset() {
 	*x = ExportCasesResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[32]
+	mi := &file_weir_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2888,7 +3357,7 @@ func (x *ExportCasesResponse) String() string {
 func (*ExportCasesResponse) ProtoMessage() {}
 
 func (x *ExportCasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[32]
+	mi := &file_weir_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2901,7 +3370,7 @@ func (x *ExportCasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportCasesResponse.ProtoReflect.Descriptor instead.
 func (*ExportCasesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ExportCasesResponse) GetChunk() []byte {
@@ -2933,7 +3402,7 @@ type ExportSummary struct {
 
 func (x *ExportSummary) Reset() {
 	*x = ExportSummary{}
-	mi := &file_weir_v1_admin_proto_msgTypes[33]
+	mi := &file_weir_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2945,7 +3414,7 @@ func (x *ExportSummary) String() string {
 func (*ExportSummary) ProtoMessage() {}
 
 func (x *ExportSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[33]
+	mi := &file_weir_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2958,7 +3427,7 @@ func (x *ExportSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportSummary.ProtoReflect.Descriptor instead.
 func (*ExportSummary) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ExportSummary) GetCases() int32 {
@@ -2994,7 +3463,7 @@ type FindTraceRequest struct {
 
 func (x *FindTraceRequest) Reset() {
 	*x = FindTraceRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[34]
+	mi := &file_weir_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3006,7 +3475,7 @@ func (x *FindTraceRequest) String() string {
 func (*FindTraceRequest) ProtoMessage() {}
 
 func (x *FindTraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[34]
+	mi := &file_weir_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,7 +3488,7 @@ func (x *FindTraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindTraceRequest.ProtoReflect.Descriptor instead.
 func (*FindTraceRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *FindTraceRequest) GetTraceId() string {
@@ -3045,7 +3514,7 @@ type FindTraceResponse struct {
 
 func (x *FindTraceResponse) Reset() {
 	*x = FindTraceResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[35]
+	mi := &file_weir_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3057,7 +3526,7 @@ func (x *FindTraceResponse) String() string {
 func (*FindTraceResponse) ProtoMessage() {}
 
 func (x *FindTraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[35]
+	mi := &file_weir_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3070,7 +3539,7 @@ func (x *FindTraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindTraceResponse.ProtoReflect.Descriptor instead.
 func (*FindTraceResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *FindTraceResponse) GetTraceId() string {
@@ -3131,7 +3600,7 @@ type TracePlace struct {
 
 func (x *TracePlace) Reset() {
 	*x = TracePlace{}
-	mi := &file_weir_v1_admin_proto_msgTypes[36]
+	mi := &file_weir_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3143,7 +3612,7 @@ func (x *TracePlace) String() string {
 func (*TracePlace) ProtoMessage() {}
 
 func (x *TracePlace) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[36]
+	mi := &file_weir_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3156,7 +3625,7 @@ func (x *TracePlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TracePlace.ProtoReflect.Descriptor instead.
 func (*TracePlace) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TracePlace) GetState() string {
@@ -3425,7 +3894,35 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\b_project\"X\n" +
 	"\x13ReleaseHeldResponse\x12\x16\n" +
 	"\x06traces\x18\x01 \x01(\x05R\x06traces\x12)\n" +
-	"\x05scope\x18\x02 \x01(\v2\x13.weir.v1.QuotaScopeR\x05scope\"\xad\x06\n" +
+	"\x05scope\x18\x02 \x01(\v2\x13.weir.v1.QuotaScopeR\x05scope\"\xb3\x01\n" +
+	"\x0fSendTestRequest\x12&\n" +
+	"\x03way\x18\x01 \x01(\x0e2\x14.weir.v1.SendTestWayR\x03way\x12\x18\n" +
+	"\aproject\x18\x02 \x01(\tR\aproject\x123\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12)\n" +
+	"\x04zstd\x18\x04 \x01(\x0e2\x15.weir.v1.SendTestZstdR\x04zstd\"n\n" +
+	"\x10SendTestResponse\x12)\n" +
+	"\x04step\x18\x01 \x01(\v2\x15.weir.v1.SendTestStepR\x04step\x12/\n" +
+	"\x06result\x18\x02 \x01(\v2\x17.weir.v1.SendTestResultR\x06result\"u\n" +
+	"\fSendTestStep\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x12\n" +
+	"\x04seen\x18\x03 \x01(\tR\x04seen\x12-\n" +
+	"\x04took\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04took\"\xe2\x02\n" +
+	"\x0eSendTestResult\x12\x0e\n" +
+	"\x02ok\x18\x01 \x01(\bR\x02ok\x12!\n" +
+	"\fneeds_person\x18\x02 \x01(\bR\vneedsPerson\x12\x19\n" +
+	"\btrace_id\x18\x03 \x01(\tR\atraceId\x12\x19\n" +
+	"\brun_name\x18\x04 \x01(\tR\arunName\x12\x18\n" +
+	"\aproject\x18\x05 \x01(\tR\aproject\x12\x10\n" +
+	"\x03way\x18\x06 \x01(\tR\x03way\x12\x16\n" +
+	"\x06traces\x18\a \x01(\x05R\x06traces\x12\x19\n" +
+	"\bstuck_at\x18\b \x01(\tR\astuckAt\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12\x16\n" +
+	"\x06remedy\x18\n" +
+	" \x01(\tR\x06remedy\x12\x17\n" +
+	"\acase_id\x18\v \x01(\x04R\x06caseId\x12\x12\n" +
+	"\x04zstd\x18\f \x01(\tR\x04zstd\x12+\n" +
+	"\x05steps\x18\r \x03(\v2\x15.weir.v1.SendTestStepR\x05steps\"\xad\x06\n" +
 	"\x0eQuarantineCase\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x14\n" +
 	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x1e\n" +
@@ -3555,13 +4052,23 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\x0fLANE_STATE_IDLE\x10\x01\x12\x16\n" +
 	"\x12LANE_STATE_SENDING\x10\x02\x12\x16\n" +
 	"\x12LANE_STATE_WAITING\x10\x03\x12\x15\n" +
-	"\x11LANE_STATE_PARKED\x10\x042\x84\x06\n" +
+	"\x11LANE_STATE_PARKED\x10\x04*v\n" +
+	"\vSendTestWay\x12\x1d\n" +
+	"\x19SEND_TEST_WAY_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12SEND_TEST_WAY_GRPC\x10\x01\x12\x16\n" +
+	"\x12SEND_TEST_WAY_HTTP\x10\x02\x12\x18\n" +
+	"\x14SEND_TEST_WAY_DIRECT\x10\x03*]\n" +
+	"\fSendTestZstd\x12\x1e\n" +
+	"\x1aSEND_TEST_ZSTD_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12SEND_TEST_ZSTD_YES\x10\x01\x12\x15\n" +
+	"\x11SEND_TEST_ZSTD_NO\x10\x022\xc7\x06\n" +
 	"\fAdminService\x12B\n" +
 	"\tGetStatus\x12\x19.weir.v1.GetStatusRequest\x1a\x1a.weir.v1.GetStatusResponse\x128\n" +
 	"\x05Drain\x12\x15.weir.v1.DrainRequest\x1a\x16.weir.v1.DrainResponse0\x01\x12?\n" +
 	"\bGetQuota\x12\x18.weir.v1.GetQuotaRequest\x1a\x19.weir.v1.GetQuotaResponse\x12?\n" +
 	"\bSetQuota\x12\x18.weir.v1.SetQuotaRequest\x1a\x19.weir.v1.SetQuotaResponse\x12H\n" +
-	"\vReleaseHeld\x12\x1b.weir.v1.ReleaseHeldRequest\x1a\x1c.weir.v1.ReleaseHeldResponse\x12B\n" +
+	"\vReleaseHeld\x12\x1b.weir.v1.ReleaseHeldRequest\x1a\x1c.weir.v1.ReleaseHeldResponse\x12A\n" +
+	"\bSendTest\x12\x18.weir.v1.SendTestRequest\x1a\x19.weir.v1.SendTestResponse0\x01\x12B\n" +
 	"\tListCases\x12\x19.weir.v1.ListCasesRequest\x1a\x1a.weir.v1.ListCasesResponse\x12<\n" +
 	"\aGetCase\x12\x17.weir.v1.GetCaseRequest\x1a\x18.weir.v1.GetCaseResponse\x12K\n" +
 	"\fReleaseCases\x12\x1c.weir.v1.ReleaseCasesRequest\x1a\x1d.weir.v1.ReleaseCasesResponse\x12K\n" +
@@ -3581,123 +4088,138 @@ func file_weir_v1_admin_proto_rawDescGZIP() []byte {
 	return file_weir_v1_admin_proto_rawDescData
 }
 
-var file_weir_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_weir_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_weir_v1_admin_proto_goTypes = []any{
 	(LaneState)(0),                // 0: weir.v1.LaneState
-	(*GetStatusRequest)(nil),      // 1: weir.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),     // 2: weir.v1.GetStatusResponse
-	(*Totals)(nil),                // 3: weir.v1.Totals
-	(*Lane)(nil),                  // 4: weir.v1.Lane
-	(*Disk)(nil),                  // 5: weir.v1.Disk
-	(*UpstreamStatus)(nil),        // 6: weir.v1.UpstreamStatus
-	(*Case)(nil),                  // 7: weir.v1.Case
-	(*DrainRequest)(nil),          // 8: weir.v1.DrainRequest
-	(*DrainResponse)(nil),         // 9: weir.v1.DrainResponse
-	(*GetQuotaRequest)(nil),       // 10: weir.v1.GetQuotaRequest
-	(*GetQuotaResponse)(nil),      // 11: weir.v1.GetQuotaResponse
-	(*QuotaScope)(nil),            // 12: weir.v1.QuotaScope
-	(*QuotaWindow)(nil),           // 13: weir.v1.QuotaWindow
-	(*QuotaProject)(nil),          // 14: weir.v1.QuotaProject
-	(*QuotaRelease)(nil),          // 15: weir.v1.QuotaRelease
-	(*SetQuotaRequest)(nil),       // 16: weir.v1.SetQuotaRequest
-	(*SetQuotaResponse)(nil),      // 17: weir.v1.SetQuotaResponse
-	(*ReleaseHeldRequest)(nil),    // 18: weir.v1.ReleaseHeldRequest
-	(*ReleaseHeldResponse)(nil),   // 19: weir.v1.ReleaseHeldResponse
-	(*QuarantineCase)(nil),        // 20: weir.v1.QuarantineCase
-	(*CaseCause)(nil),             // 21: weir.v1.CaseCause
-	(*CaseExchange)(nil),          // 22: weir.v1.CaseExchange
-	(*CaseHeader)(nil),            // 23: weir.v1.CaseHeader
-	(*ListCasesRequest)(nil),      // 24: weir.v1.ListCasesRequest
-	(*ListCasesResponse)(nil),     // 25: weir.v1.ListCasesResponse
-	(*GetCaseRequest)(nil),        // 26: weir.v1.GetCaseRequest
-	(*GetCaseResponse)(nil),       // 27: weir.v1.GetCaseResponse
-	(*ReleaseCasesRequest)(nil),   // 28: weir.v1.ReleaseCasesRequest
-	(*ReleaseCasesResponse)(nil),  // 29: weir.v1.ReleaseCasesResponse
-	(*DiscardCasesRequest)(nil),   // 30: weir.v1.DiscardCasesRequest
-	(*DiscardCasesResponse)(nil),  // 31: weir.v1.DiscardCasesResponse
-	(*ExportCasesRequest)(nil),    // 32: weir.v1.ExportCasesRequest
-	(*ExportCasesResponse)(nil),   // 33: weir.v1.ExportCasesResponse
-	(*ExportSummary)(nil),         // 34: weir.v1.ExportSummary
-	(*FindTraceRequest)(nil),      // 35: weir.v1.FindTraceRequest
-	(*FindTraceResponse)(nil),     // 36: weir.v1.FindTraceResponse
-	(*TracePlace)(nil),            // 37: weir.v1.TracePlace
-	nil,                           // 38: weir.v1.Totals.DroppedByReasonEntry
-	(*timestamppb.Timestamp)(nil), // 39: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
+	(SendTestWay)(0),              // 1: weir.v1.SendTestWay
+	(SendTestZstd)(0),             // 2: weir.v1.SendTestZstd
+	(*GetStatusRequest)(nil),      // 3: weir.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 4: weir.v1.GetStatusResponse
+	(*Totals)(nil),                // 5: weir.v1.Totals
+	(*Lane)(nil),                  // 6: weir.v1.Lane
+	(*Disk)(nil),                  // 7: weir.v1.Disk
+	(*UpstreamStatus)(nil),        // 8: weir.v1.UpstreamStatus
+	(*Case)(nil),                  // 9: weir.v1.Case
+	(*DrainRequest)(nil),          // 10: weir.v1.DrainRequest
+	(*DrainResponse)(nil),         // 11: weir.v1.DrainResponse
+	(*GetQuotaRequest)(nil),       // 12: weir.v1.GetQuotaRequest
+	(*GetQuotaResponse)(nil),      // 13: weir.v1.GetQuotaResponse
+	(*QuotaScope)(nil),            // 14: weir.v1.QuotaScope
+	(*QuotaWindow)(nil),           // 15: weir.v1.QuotaWindow
+	(*QuotaProject)(nil),          // 16: weir.v1.QuotaProject
+	(*QuotaRelease)(nil),          // 17: weir.v1.QuotaRelease
+	(*SetQuotaRequest)(nil),       // 18: weir.v1.SetQuotaRequest
+	(*SetQuotaResponse)(nil),      // 19: weir.v1.SetQuotaResponse
+	(*ReleaseHeldRequest)(nil),    // 20: weir.v1.ReleaseHeldRequest
+	(*ReleaseHeldResponse)(nil),   // 21: weir.v1.ReleaseHeldResponse
+	(*SendTestRequest)(nil),       // 22: weir.v1.SendTestRequest
+	(*SendTestResponse)(nil),      // 23: weir.v1.SendTestResponse
+	(*SendTestStep)(nil),          // 24: weir.v1.SendTestStep
+	(*SendTestResult)(nil),        // 25: weir.v1.SendTestResult
+	(*QuarantineCase)(nil),        // 26: weir.v1.QuarantineCase
+	(*CaseCause)(nil),             // 27: weir.v1.CaseCause
+	(*CaseExchange)(nil),          // 28: weir.v1.CaseExchange
+	(*CaseHeader)(nil),            // 29: weir.v1.CaseHeader
+	(*ListCasesRequest)(nil),      // 30: weir.v1.ListCasesRequest
+	(*ListCasesResponse)(nil),     // 31: weir.v1.ListCasesResponse
+	(*GetCaseRequest)(nil),        // 32: weir.v1.GetCaseRequest
+	(*GetCaseResponse)(nil),       // 33: weir.v1.GetCaseResponse
+	(*ReleaseCasesRequest)(nil),   // 34: weir.v1.ReleaseCasesRequest
+	(*ReleaseCasesResponse)(nil),  // 35: weir.v1.ReleaseCasesResponse
+	(*DiscardCasesRequest)(nil),   // 36: weir.v1.DiscardCasesRequest
+	(*DiscardCasesResponse)(nil),  // 37: weir.v1.DiscardCasesResponse
+	(*ExportCasesRequest)(nil),    // 38: weir.v1.ExportCasesRequest
+	(*ExportCasesResponse)(nil),   // 39: weir.v1.ExportCasesResponse
+	(*ExportSummary)(nil),         // 40: weir.v1.ExportSummary
+	(*FindTraceRequest)(nil),      // 41: weir.v1.FindTraceRequest
+	(*FindTraceResponse)(nil),     // 42: weir.v1.FindTraceResponse
+	(*TracePlace)(nil),            // 43: weir.v1.TracePlace
+	nil,                           // 44: weir.v1.Totals.DroppedByReasonEntry
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
 }
 var file_weir_v1_admin_proto_depIdxs = []int32{
-	39, // 0: weir.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	3,  // 1: weir.v1.GetStatusResponse.totals:type_name -> weir.v1.Totals
-	4,  // 2: weir.v1.GetStatusResponse.lanes:type_name -> weir.v1.Lane
-	5,  // 3: weir.v1.GetStatusResponse.disk:type_name -> weir.v1.Disk
-	6,  // 4: weir.v1.GetStatusResponse.upstream:type_name -> weir.v1.UpstreamStatus
-	7,  // 5: weir.v1.GetStatusResponse.cases:type_name -> weir.v1.Case
-	38, // 6: weir.v1.Totals.dropped_by_reason:type_name -> weir.v1.Totals.DroppedByReasonEntry
+	45, // 0: weir.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	5,  // 1: weir.v1.GetStatusResponse.totals:type_name -> weir.v1.Totals
+	6,  // 2: weir.v1.GetStatusResponse.lanes:type_name -> weir.v1.Lane
+	7,  // 3: weir.v1.GetStatusResponse.disk:type_name -> weir.v1.Disk
+	8,  // 4: weir.v1.GetStatusResponse.upstream:type_name -> weir.v1.UpstreamStatus
+	9,  // 5: weir.v1.GetStatusResponse.cases:type_name -> weir.v1.Case
+	44, // 6: weir.v1.Totals.dropped_by_reason:type_name -> weir.v1.Totals.DroppedByReasonEntry
 	0,  // 7: weir.v1.Lane.state:type_name -> weir.v1.LaneState
-	39, // 8: weir.v1.Lane.since:type_name -> google.protobuf.Timestamp
-	40, // 9: weir.v1.Lane.oldest_age:type_name -> google.protobuf.Duration
-	39, // 10: weir.v1.Lane.next_attempt:type_name -> google.protobuf.Timestamp
-	39, // 11: weir.v1.UpstreamStatus.last_delivered_at:type_name -> google.protobuf.Timestamp
-	39, // 12: weir.v1.UpstreamStatus.next_attempt:type_name -> google.protobuf.Timestamp
-	39, // 13: weir.v1.Case.opened_at:type_name -> google.protobuf.Timestamp
-	40, // 14: weir.v1.DrainRequest.timeout:type_name -> google.protobuf.Duration
-	12, // 15: weir.v1.GetQuotaResponse.scopes:type_name -> weir.v1.QuotaScope
-	39, // 16: weir.v1.QuotaScope.forecast_exhausted_at:type_name -> google.protobuf.Timestamp
-	13, // 17: weir.v1.QuotaScope.windows:type_name -> weir.v1.QuotaWindow
-	14, // 18: weir.v1.QuotaScope.projects:type_name -> weir.v1.QuotaProject
-	39, // 19: weir.v1.QuotaScope.refused_since:type_name -> google.protobuf.Timestamp
-	39, // 20: weir.v1.QuotaScope.refused_until:type_name -> google.protobuf.Timestamp
-	15, // 21: weir.v1.QuotaScope.releases:type_name -> weir.v1.QuotaRelease
-	39, // 22: weir.v1.QuotaWindow.ends_at:type_name -> google.protobuf.Timestamp
-	39, // 23: weir.v1.QuotaRelease.after:type_name -> google.protobuf.Timestamp
-	12, // 24: weir.v1.SetQuotaResponse.scope:type_name -> weir.v1.QuotaScope
-	12, // 25: weir.v1.ReleaseHeldResponse.scope:type_name -> weir.v1.QuotaScope
-	39, // 26: weir.v1.QuarantineCase.first_seen:type_name -> google.protobuf.Timestamp
-	39, // 27: weir.v1.QuarantineCase.last_seen:type_name -> google.protobuf.Timestamp
-	39, // 28: weir.v1.QuarantineCase.next_probe:type_name -> google.protobuf.Timestamp
-	21, // 29: weir.v1.QuarantineCase.alternatives:type_name -> weir.v1.CaseCause
-	39, // 30: weir.v1.CaseExchange.time:type_name -> google.protobuf.Timestamp
-	23, // 31: weir.v1.CaseExchange.headers:type_name -> weir.v1.CaseHeader
-	40, // 32: weir.v1.CaseExchange.elapsed:type_name -> google.protobuf.Duration
-	39, // 33: weir.v1.CaseExchange.server_date:type_name -> google.protobuf.Timestamp
-	20, // 34: weir.v1.ListCasesResponse.cases:type_name -> weir.v1.QuarantineCase
-	20, // 35: weir.v1.GetCaseResponse.case:type_name -> weir.v1.QuarantineCase
-	22, // 36: weir.v1.GetCaseResponse.exchange:type_name -> weir.v1.CaseExchange
-	20, // 37: weir.v1.ReleaseCasesResponse.cases:type_name -> weir.v1.QuarantineCase
-	20, // 38: weir.v1.DiscardCasesResponse.cases:type_name -> weir.v1.QuarantineCase
-	34, // 39: weir.v1.ExportCasesResponse.summary:type_name -> weir.v1.ExportSummary
-	37, // 40: weir.v1.FindTraceResponse.places:type_name -> weir.v1.TracePlace
-	39, // 41: weir.v1.TracePlace.since:type_name -> google.protobuf.Timestamp
-	39, // 42: weir.v1.TracePlace.last:type_name -> google.protobuf.Timestamp
-	39, // 43: weir.v1.TracePlace.until:type_name -> google.protobuf.Timestamp
-	1,  // 44: weir.v1.AdminService.GetStatus:input_type -> weir.v1.GetStatusRequest
-	8,  // 45: weir.v1.AdminService.Drain:input_type -> weir.v1.DrainRequest
-	10, // 46: weir.v1.AdminService.GetQuota:input_type -> weir.v1.GetQuotaRequest
-	16, // 47: weir.v1.AdminService.SetQuota:input_type -> weir.v1.SetQuotaRequest
-	18, // 48: weir.v1.AdminService.ReleaseHeld:input_type -> weir.v1.ReleaseHeldRequest
-	24, // 49: weir.v1.AdminService.ListCases:input_type -> weir.v1.ListCasesRequest
-	26, // 50: weir.v1.AdminService.GetCase:input_type -> weir.v1.GetCaseRequest
-	28, // 51: weir.v1.AdminService.ReleaseCases:input_type -> weir.v1.ReleaseCasesRequest
-	30, // 52: weir.v1.AdminService.DiscardCases:input_type -> weir.v1.DiscardCasesRequest
-	32, // 53: weir.v1.AdminService.ExportCases:input_type -> weir.v1.ExportCasesRequest
-	35, // 54: weir.v1.AdminService.FindTrace:input_type -> weir.v1.FindTraceRequest
-	2,  // 55: weir.v1.AdminService.GetStatus:output_type -> weir.v1.GetStatusResponse
-	9,  // 56: weir.v1.AdminService.Drain:output_type -> weir.v1.DrainResponse
-	11, // 57: weir.v1.AdminService.GetQuota:output_type -> weir.v1.GetQuotaResponse
-	17, // 58: weir.v1.AdminService.SetQuota:output_type -> weir.v1.SetQuotaResponse
-	19, // 59: weir.v1.AdminService.ReleaseHeld:output_type -> weir.v1.ReleaseHeldResponse
-	25, // 60: weir.v1.AdminService.ListCases:output_type -> weir.v1.ListCasesResponse
-	27, // 61: weir.v1.AdminService.GetCase:output_type -> weir.v1.GetCaseResponse
-	29, // 62: weir.v1.AdminService.ReleaseCases:output_type -> weir.v1.ReleaseCasesResponse
-	31, // 63: weir.v1.AdminService.DiscardCases:output_type -> weir.v1.DiscardCasesResponse
-	33, // 64: weir.v1.AdminService.ExportCases:output_type -> weir.v1.ExportCasesResponse
-	36, // 65: weir.v1.AdminService.FindTrace:output_type -> weir.v1.FindTraceResponse
-	55, // [55:66] is the sub-list for method output_type
-	44, // [44:55] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	45, // 8: weir.v1.Lane.since:type_name -> google.protobuf.Timestamp
+	46, // 9: weir.v1.Lane.oldest_age:type_name -> google.protobuf.Duration
+	45, // 10: weir.v1.Lane.next_attempt:type_name -> google.protobuf.Timestamp
+	45, // 11: weir.v1.UpstreamStatus.last_delivered_at:type_name -> google.protobuf.Timestamp
+	45, // 12: weir.v1.UpstreamStatus.next_attempt:type_name -> google.protobuf.Timestamp
+	45, // 13: weir.v1.Case.opened_at:type_name -> google.protobuf.Timestamp
+	46, // 14: weir.v1.DrainRequest.timeout:type_name -> google.protobuf.Duration
+	14, // 15: weir.v1.GetQuotaResponse.scopes:type_name -> weir.v1.QuotaScope
+	45, // 16: weir.v1.QuotaScope.forecast_exhausted_at:type_name -> google.protobuf.Timestamp
+	15, // 17: weir.v1.QuotaScope.windows:type_name -> weir.v1.QuotaWindow
+	16, // 18: weir.v1.QuotaScope.projects:type_name -> weir.v1.QuotaProject
+	45, // 19: weir.v1.QuotaScope.refused_since:type_name -> google.protobuf.Timestamp
+	45, // 20: weir.v1.QuotaScope.refused_until:type_name -> google.protobuf.Timestamp
+	17, // 21: weir.v1.QuotaScope.releases:type_name -> weir.v1.QuotaRelease
+	45, // 22: weir.v1.QuotaWindow.ends_at:type_name -> google.protobuf.Timestamp
+	45, // 23: weir.v1.QuotaRelease.after:type_name -> google.protobuf.Timestamp
+	14, // 24: weir.v1.SetQuotaResponse.scope:type_name -> weir.v1.QuotaScope
+	14, // 25: weir.v1.ReleaseHeldResponse.scope:type_name -> weir.v1.QuotaScope
+	1,  // 26: weir.v1.SendTestRequest.way:type_name -> weir.v1.SendTestWay
+	46, // 27: weir.v1.SendTestRequest.timeout:type_name -> google.protobuf.Duration
+	2,  // 28: weir.v1.SendTestRequest.zstd:type_name -> weir.v1.SendTestZstd
+	24, // 29: weir.v1.SendTestResponse.step:type_name -> weir.v1.SendTestStep
+	25, // 30: weir.v1.SendTestResponse.result:type_name -> weir.v1.SendTestResult
+	46, // 31: weir.v1.SendTestStep.took:type_name -> google.protobuf.Duration
+	24, // 32: weir.v1.SendTestResult.steps:type_name -> weir.v1.SendTestStep
+	45, // 33: weir.v1.QuarantineCase.first_seen:type_name -> google.protobuf.Timestamp
+	45, // 34: weir.v1.QuarantineCase.last_seen:type_name -> google.protobuf.Timestamp
+	45, // 35: weir.v1.QuarantineCase.next_probe:type_name -> google.protobuf.Timestamp
+	27, // 36: weir.v1.QuarantineCase.alternatives:type_name -> weir.v1.CaseCause
+	45, // 37: weir.v1.CaseExchange.time:type_name -> google.protobuf.Timestamp
+	29, // 38: weir.v1.CaseExchange.headers:type_name -> weir.v1.CaseHeader
+	46, // 39: weir.v1.CaseExchange.elapsed:type_name -> google.protobuf.Duration
+	45, // 40: weir.v1.CaseExchange.server_date:type_name -> google.protobuf.Timestamp
+	26, // 41: weir.v1.ListCasesResponse.cases:type_name -> weir.v1.QuarantineCase
+	26, // 42: weir.v1.GetCaseResponse.case:type_name -> weir.v1.QuarantineCase
+	28, // 43: weir.v1.GetCaseResponse.exchange:type_name -> weir.v1.CaseExchange
+	26, // 44: weir.v1.ReleaseCasesResponse.cases:type_name -> weir.v1.QuarantineCase
+	26, // 45: weir.v1.DiscardCasesResponse.cases:type_name -> weir.v1.QuarantineCase
+	40, // 46: weir.v1.ExportCasesResponse.summary:type_name -> weir.v1.ExportSummary
+	43, // 47: weir.v1.FindTraceResponse.places:type_name -> weir.v1.TracePlace
+	45, // 48: weir.v1.TracePlace.since:type_name -> google.protobuf.Timestamp
+	45, // 49: weir.v1.TracePlace.last:type_name -> google.protobuf.Timestamp
+	45, // 50: weir.v1.TracePlace.until:type_name -> google.protobuf.Timestamp
+	3,  // 51: weir.v1.AdminService.GetStatus:input_type -> weir.v1.GetStatusRequest
+	10, // 52: weir.v1.AdminService.Drain:input_type -> weir.v1.DrainRequest
+	12, // 53: weir.v1.AdminService.GetQuota:input_type -> weir.v1.GetQuotaRequest
+	18, // 54: weir.v1.AdminService.SetQuota:input_type -> weir.v1.SetQuotaRequest
+	20, // 55: weir.v1.AdminService.ReleaseHeld:input_type -> weir.v1.ReleaseHeldRequest
+	22, // 56: weir.v1.AdminService.SendTest:input_type -> weir.v1.SendTestRequest
+	30, // 57: weir.v1.AdminService.ListCases:input_type -> weir.v1.ListCasesRequest
+	32, // 58: weir.v1.AdminService.GetCase:input_type -> weir.v1.GetCaseRequest
+	34, // 59: weir.v1.AdminService.ReleaseCases:input_type -> weir.v1.ReleaseCasesRequest
+	36, // 60: weir.v1.AdminService.DiscardCases:input_type -> weir.v1.DiscardCasesRequest
+	38, // 61: weir.v1.AdminService.ExportCases:input_type -> weir.v1.ExportCasesRequest
+	41, // 62: weir.v1.AdminService.FindTrace:input_type -> weir.v1.FindTraceRequest
+	4,  // 63: weir.v1.AdminService.GetStatus:output_type -> weir.v1.GetStatusResponse
+	11, // 64: weir.v1.AdminService.Drain:output_type -> weir.v1.DrainResponse
+	13, // 65: weir.v1.AdminService.GetQuota:output_type -> weir.v1.GetQuotaResponse
+	19, // 66: weir.v1.AdminService.SetQuota:output_type -> weir.v1.SetQuotaResponse
+	21, // 67: weir.v1.AdminService.ReleaseHeld:output_type -> weir.v1.ReleaseHeldResponse
+	23, // 68: weir.v1.AdminService.SendTest:output_type -> weir.v1.SendTestResponse
+	31, // 69: weir.v1.AdminService.ListCases:output_type -> weir.v1.ListCasesResponse
+	33, // 70: weir.v1.AdminService.GetCase:output_type -> weir.v1.GetCaseResponse
+	35, // 71: weir.v1.AdminService.ReleaseCases:output_type -> weir.v1.ReleaseCasesResponse
+	37, // 72: weir.v1.AdminService.DiscardCases:output_type -> weir.v1.DiscardCasesResponse
+	39, // 73: weir.v1.AdminService.ExportCases:output_type -> weir.v1.ExportCasesResponse
+	42, // 74: weir.v1.AdminService.FindTrace:output_type -> weir.v1.FindTraceResponse
+	63, // [63:75] is the sub-list for method output_type
+	51, // [51:63] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_weir_v1_admin_proto_init() }
@@ -3716,8 +4238,8 @@ func file_weir_v1_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_v1_admin_proto_rawDesc), len(file_weir_v1_admin_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   38,
+			NumEnums:      3,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

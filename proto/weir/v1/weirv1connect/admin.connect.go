@@ -46,6 +46,8 @@ const (
 	// AdminServiceReleaseHeldProcedure is the fully-qualified name of the AdminService's ReleaseHeld
 	// RPC.
 	AdminServiceReleaseHeldProcedure = "/weir.v1.AdminService/ReleaseHeld"
+	// AdminServiceSendTestProcedure is the fully-qualified name of the AdminService's SendTest RPC.
+	AdminServiceSendTestProcedure = "/weir.v1.AdminService/SendTest"
 	// AdminServiceListCasesProcedure is the fully-qualified name of the AdminService's ListCases RPC.
 	AdminServiceListCasesProcedure = "/weir.v1.AdminService/ListCases"
 	// AdminServiceGetCaseProcedure is the fully-qualified name of the AdminService's GetCase RPC.
@@ -83,6 +85,13 @@ type AdminServiceClient interface {
 	// there is room for. Errors as of SetQuota, and RESOURCE_EXHAUSTED while too
 	// many orders wait.
 	ReleaseHeld(context.Context, *v1.ReleaseHeldRequest) (*v1.ReleaseHeldResponse, error)
+	// SendTest proves the whole way with one real trace, which counts in the
+	// month: it sends it to weir's own listener like an application, follows it
+	// to LangSmith and reads it back. It streams each step as it ends, and the
+	// result last; a test that fails is a result, not an error.
+	// FAILED_PRECONDITION while another test runs, where weir takes no data, or
+	// does not listen that way.
+	SendTest(context.Context, *v1.SendTestRequest) (*connect.ServerStreamForClient[v1.SendTestResponse], error)
 	// ListCases lists what is in quarantine, oldest case first. Counting traces
 	// takes five seconds at most.
 	ListCases(context.Context, *v1.ListCasesRequest) (*v1.ListCasesResponse, error)
@@ -145,6 +154,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("ReleaseHeld")),
 			connect.WithClientOptions(opts...),
 		),
+		sendTest: connect.NewClient[v1.SendTestRequest, v1.SendTestResponse](
+			httpClient,
+			baseURL+AdminServiceSendTestProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("SendTest")),
+			connect.WithClientOptions(opts...),
+		),
 		listCases: connect.NewClient[v1.ListCasesRequest, v1.ListCasesResponse](
 			httpClient,
 			baseURL+AdminServiceListCasesProcedure,
@@ -191,6 +206,7 @@ type adminServiceClient struct {
 	getQuota     *connect.Client[v1.GetQuotaRequest, v1.GetQuotaResponse]
 	setQuota     *connect.Client[v1.SetQuotaRequest, v1.SetQuotaResponse]
 	releaseHeld  *connect.Client[v1.ReleaseHeldRequest, v1.ReleaseHeldResponse]
+	sendTest     *connect.Client[v1.SendTestRequest, v1.SendTestResponse]
 	listCases    *connect.Client[v1.ListCasesRequest, v1.ListCasesResponse]
 	getCase      *connect.Client[v1.GetCaseRequest, v1.GetCaseResponse]
 	releaseCases *connect.Client[v1.ReleaseCasesRequest, v1.ReleaseCasesResponse]
@@ -238,6 +254,11 @@ func (c *adminServiceClient) ReleaseHeld(ctx context.Context, req *v1.ReleaseHel
 		return response.Msg, err
 	}
 	return nil, err
+}
+
+// SendTest calls weir.v1.AdminService.SendTest.
+func (c *adminServiceClient) SendTest(ctx context.Context, req *v1.SendTestRequest) (*connect.ServerStreamForClient[v1.SendTestResponse], error) {
+	return c.sendTest.CallServerStream(ctx, connect.NewRequest(req))
 }
 
 // ListCases calls weir.v1.AdminService.ListCases.
@@ -310,6 +331,13 @@ type AdminServiceHandler interface {
 	// there is room for. Errors as of SetQuota, and RESOURCE_EXHAUSTED while too
 	// many orders wait.
 	ReleaseHeld(context.Context, *v1.ReleaseHeldRequest) (*v1.ReleaseHeldResponse, error)
+	// SendTest proves the whole way with one real trace, which counts in the
+	// month: it sends it to weir's own listener like an application, follows it
+	// to LangSmith and reads it back. It streams each step as it ends, and the
+	// result last; a test that fails is a result, not an error.
+	// FAILED_PRECONDITION while another test runs, where weir takes no data, or
+	// does not listen that way.
+	SendTest(context.Context, *v1.SendTestRequest, *connect.ServerStream[v1.SendTestResponse]) error
 	// ListCases lists what is in quarantine, oldest case first. Counting traces
 	// takes five seconds at most.
 	ListCases(context.Context, *v1.ListCasesRequest) (*v1.ListCasesResponse, error)
@@ -368,6 +396,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("ReleaseHeld")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceSendTestHandler := connect.NewServerStreamHandlerSimple(
+		AdminServiceSendTestProcedure,
+		svc.SendTest,
+		connect.WithSchema(adminServiceMethods.ByName("SendTest")),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceListCasesHandler := connect.NewUnaryHandlerSimple(
 		AdminServiceListCasesProcedure,
 		svc.ListCases,
@@ -416,6 +450,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceSetQuotaHandler.ServeHTTP(w, r)
 		case AdminServiceReleaseHeldProcedure:
 			adminServiceReleaseHeldHandler.ServeHTTP(w, r)
+		case AdminServiceSendTestProcedure:
+			adminServiceSendTestHandler.ServeHTTP(w, r)
 		case AdminServiceListCasesProcedure:
 			adminServiceListCasesHandler.ServeHTTP(w, r)
 		case AdminServiceGetCaseProcedure:
@@ -455,6 +491,10 @@ func (UnimplementedAdminServiceHandler) SetQuota(context.Context, *v1.SetQuotaRe
 
 func (UnimplementedAdminServiceHandler) ReleaseHeld(context.Context, *v1.ReleaseHeldRequest) (*v1.ReleaseHeldResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.ReleaseHeld is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) SendTest(context.Context, *v1.SendTestRequest, *connect.ServerStream[v1.SendTestResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.SendTest is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) ListCases(context.Context, *v1.ListCasesRequest) (*v1.ListCasesResponse, error) {
