@@ -108,8 +108,7 @@ func (e *exporter) frame(lane Lane, fr *queue.Frame) error {
 	} else if err == nil {
 		err = e.spans(lane, raw, fr)
 	}
-	var failed *writeError
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*writeError](err); ok {
 		return failed.cause
 	}
 	if err != nil { // it is no message of its protocol

@@ -28,6 +28,7 @@ const (
 	TracePassedOn    TraceState = "passed_on"   // only what follows on it came here, and was passed on
 	TraceDropped     TraceState = "dropped"     // not kept, by the quota policy
 	TraceDiscarded   TraceState = "discarded"   // dropped by a person, in this process
+	TraceUnknown     TraceState = "unknown"     // nothing is known of it
 )
 
 // TracePlace is one place where a trace is, or one thing that became of it.
@@ -63,9 +64,6 @@ type Whereabouts struct {
 	Trace  TraceID
 	Places []TracePlace
 }
-
-// TraceUnknown: nothing is known of the trace.
-const TraceUnknown TraceState = "unknown"
 
 // State is that of the place that matters most: what is still on disk comes
 // before what became of the rest.
@@ -194,17 +192,26 @@ func (d *finder) count(lane Lane, m *queue.FrameMeta) (items int64, exact bool, 
 	if divider == nil || d.left <= 0 {
 		return 1, false, nil
 	}
-	fr, err := d.f.q.ReadFrame(m.ID)
+	n, err := d.countIn(divider, m.ID)
 	switch {
 	case errors.Is(err, queue.ErrClosed):
 		return 0, false, err
-	case err != nil: // settled, moved or damaged meanwhile
-		return 1, false, nil
+	case err != nil || n == 0:
+		return 1, false, nil //nolint:nilerr // settled, moved or damaged meanwhile: it was there
+	}
+	return n, true, nil
+}
+
+// countIn counts the trace's items in a frame that is read for it.
+func (d *finder) countIn(divider Divider, id queue.FrameID) (int64, error) {
+	fr, err := d.f.q.ReadFrame(id)
+	if err != nil {
+		return 0, err
 	}
 	d.left -= int64(fr.RawBytes)
 	raw, err := plain(partOf(&fr))
 	if err != nil {
-		return 1, false, nil
+		return 0, err
 	}
 	pieces, err := divider.Split(raw, 2, func(id TraceID) int {
 		if id == d.id {
@@ -212,10 +219,10 @@ func (d *finder) count(lane Lane, m *queue.FrameMeta) (items int64, exact bool, 
 		}
 		return 0
 	})
-	if err != nil || pieces[1].Items == 0 {
-		return 1, false, nil
+	if err != nil {
+		return 0, err
 	}
-	return int64(pieces[1].Items), true, nil
+	return int64(pieces[1].Items), nil
 }
 
 // places says of each place why the trace is there: what is pending first, then

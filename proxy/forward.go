@@ -377,6 +377,9 @@ func (f *Forwarder) tryLane(send context.Context, s *queue.LaneStats) (started b
 	if !ok {
 		return false, untilOr(until, f.cfg.Now())
 	}
+	if probe && f.probesCase(s, lane) {
+		return f.probeCase(send, &sending{lane: lane, keys: keys, run: run, probe: probe, turn: run.turns}, s)
+	}
 	if s.PendingFrames == 0 {
 		return false, f.releaseHealed(s.ID, run)
 	}

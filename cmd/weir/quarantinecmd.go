@@ -206,7 +206,7 @@ func (s *system) confirm(question string) bool {
 // quarantineExportCmd is `weir quarantine export`.
 type quarantineExportCmd struct {
 	caseChoice
-	Out  string `name:"out" required:"" placeholder:"FILE" help:"File to write, replacing what is there; - for standard output."`
+	Out  string `name:"out" required:"true" placeholder:"FILE" help:"File to write, replacing what is there; - for standard output."`
 	JSON bool   `name:"json" help:"Print what was written as JSON."`
 	adminFlags
 }

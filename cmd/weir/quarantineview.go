@@ -136,15 +136,15 @@ func writeCase(con *console, r *weirv1.GetCaseResponse) {
 
 // laneLine says where the data came from.
 func laneLine(c *weirv1.QuarantineCase) string {
-	text := fmt.Sprintf("lane %d", c.GetLane())
+	parts := []string{fmt.Sprintf("lane %d", c.GetLane())}
 	for _, part := range [][2]string{
 		{"", c.GetProtocol()}, {"key ", c.GetCredential()}, {"workspace ", c.GetWorkspace()}, {"project ", c.GetProject()},
 	} {
 		if part[1] != "" {
-			text += ", " + part[0] + oneLine(part[1], maxName)
+			parts = append(parts, part[0]+oneLine(part[1], maxName))
 		}
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 // section prints sentences under a head; nothing, if there are none.

@@ -111,7 +111,7 @@ func (s *service) FindTrace(ctx context.Context, req *weirv1.FindTraceRequest) (
 // untilStopping is ctx until the server stops.
 func (s *service) untilStopping(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(s.stopping, cancel) //nolint:contextcheck // the server ends here, not the call
+	stop := context.AfterFunc(s.stopping, cancel)
 	return ctx, func() { stop(); cancel() }
 }
 
