@@ -39,6 +39,8 @@ type ForwardConfig struct {
 	AskUsage bool
 	// HoldMaxAge is how long data is held before it is dropped. Default 40 days.
 	HoldMaxAge time.Duration
+	// StartWindow is the start-time window of the upstream.
+	StartWindow StartWindow
 
 	Logger *slog.Logger
 	Now    func() time.Time // default time.Now
@@ -95,6 +97,7 @@ type Forwarder struct {
 
 	attempts *attempts
 	guilty   *guiltyRuns
+	starts   *startWindow
 	plain    *semaphore.Weighted // bytes of run operations held decompressed
 
 	draining atomic.Bool
@@ -153,6 +156,7 @@ func NewForwarder(q *queue.Queue, up Upstream, v *Vault, cfg ForwardConfig) *For
 		attempts: newAttempts(q), plain: semaphore.NewWeighted(maxPlainBytes),
 	}
 	f.guilty = newGuiltyRuns(q, f.cases)
+	f.starts = newStartWindow(&f.cfg)
 	return f
 }
 
@@ -192,6 +196,9 @@ func (f *Forwarder) Close(ctx context.Context) (interrupted int) {
 		<-done
 	}
 	f.cut()
+	if err := f.starts.close(); err != nil {
+		f.cfg.Logger.Error("the moved start times could not be closed", "error", err)
+	}
 	return interrupted
 }
 

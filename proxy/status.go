@@ -29,6 +29,7 @@ type Status struct {
 	UpstreamWait  *Wait     // set while everything waits
 	Stopped       string    // why no new data is taken; empty: it is
 	Problems      []string  // what needs a person
+	Restamped     int64     // traces whose times were moved, in this process
 }
 
 // Wait is a pause in force.
@@ -63,7 +64,7 @@ type CaseStatus struct {
 // Status reports the pipeline's state. a may be nil.
 func (f *Forwarder) Status(a *Acceptor) Status {
 	stats, cases := f.snapshot()
-	s := Status{Queue: stats, UpstreamURL: f.dest.Load().UpstreamURL}
+	s := Status{Queue: stats, UpstreamURL: f.dest.Load().UpstreamURL, Restamped: f.starts.moved.Load()}
 	f.mu.Lock()
 	s.LastDelivered = f.lastDelivered
 	f.mu.Unlock()

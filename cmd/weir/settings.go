@@ -32,6 +32,7 @@ type settings struct {
 	RequestTimeout time.Duration
 	CAFile         string // absolute, or empty
 	Forward        forwardSettings
+	StartTime      startTimeSettings
 
 	Limits limitSettings
 

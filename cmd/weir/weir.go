@@ -134,6 +134,7 @@ func (w *weir) openPipeline() error {
 	w.forwarder = proxy.NewForwarder(w.queue, w.upstream, vault, proxy.ForwardConfig{
 		MaxRequestBytes: s.Forward.MaxRequestBytes, Linger: s.Forward.Linger, Concurrency: s.Forward.Concurrency,
 		Coalesce: s.Forward.Coalesce, Quota: limits, Asker: w.upstream, AskUsage: s.Quota.AskLangSmith, HoldMaxAge: s.Quota.HoldMaxAge,
+		StartWindow: s.startWindow(),
 		Logger: w.log, Now: now,
 	})
 	w.metrics.MustRegister(w.forwarder.Collectors()...)
