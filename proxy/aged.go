@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"weir/proxy/runs"
@@ -132,7 +134,7 @@ func (r *round) decideOne(t *agedTrace, arrived bool, now time.Time) {
 			return
 		case arrived:
 			t.ops, t.kept = ops, bad
-			t.why = fmt.Sprintf("The rest of its trace was sent with its times moved by %s, which does not help this one", seconds(t.by))
+			t.why = fmt.Sprintf("The rest of its trace was sent with its times moved by %s, which does not help this one", hours(time.Duration(t.by)*time.Second))
 			if err != nil {
 				t.why += ": " + err.Error()
 			}
@@ -287,9 +289,9 @@ func (r *round) windowOutcome(t *agedTrace, now time.Time) *Outcome {
 	switch {
 	case start.After(now):
 		when += fmt.Sprintf(" starts at %s, %s from now: is the clock right of the machine that it comes from?",
-			start.UTC().Format(time.RFC3339), start.Sub(now).Round(time.Minute))
+			start.UTC().Format(time.RFC3339), hours(start.Sub(now)))
 	case !start.IsZero():
-		when += fmt.Sprintf(" started at %s, %s ago.", start.UTC().Format(time.RFC3339), now.Sub(start).Round(time.Minute))
+		when += fmt.Sprintf(" started at %s, %s ago.", start.UTC().Format(time.RFC3339), hours(now.Sub(start)))
 	default:
 		when += " lies outside the start-time window."
 	}
@@ -299,13 +301,7 @@ func (r *round) windowOutcome(t *agedTrace, now time.Time) *Outcome {
 	return out
 }
 
-// hours writes a window's length.
+// hours writes a span of time, to a tenth of an hour.
 func hours(d time.Duration) string {
-	if d%time.Hour == 0 {
-		return fmt.Sprintf("%d h", d/time.Hour)
-	}
-	return d.String()
+	return strings.TrimSuffix(strconv.FormatFloat(d.Hours(), 'f', 1, 64), ".0") + " h"
 }
-
-// seconds writes a shift.
-func seconds(by int64) string { return (time.Duration(by) * time.Second).String() }
