@@ -92,6 +92,10 @@ interop: build ## Deliver with real OpenTelemetry and LangSmith clients through 
 examples: build ## Run the example clients of the native API against a weir (examples/)
 	@examples/check
 
+.PHONY: live
+live: ## Ask the real LangSmith what its documentation leaves open: at most 20 traces, LANGSMITH_API_KEY needed (docs/live.md)
+	@$(GO) run ./internal/live/cmd/live $(ARGS)
+
 .PHONY: torture
 torture: ## Kill weir at random moments for long and count what is left (ROUNDS=500 TORTURE=10m)
 	@WEIR_KILL_ROUNDS='$(ROUNDS)' $(GO) test -run Kill -count 1 -timeout 2h -v $(TESTFLAGS) ./queue

@@ -67,6 +67,8 @@ type weirProcess struct {
 	// binary is tools.weir, or another; env are further variables.
 	binary string
 	env    []string
+	// config is a configuration file in place of the upstream and the key.
+	config string
 	// grpcURL, httpURL and adminAddr are where the first start said it listens.
 	grpcURL, httpURL, adminAddr string
 
@@ -110,11 +112,18 @@ func (w *weirProcess) start(t *testing.T, flags ...string) {
 	}
 	args := append([]string{
 		"run", "--grpc-addr", at(w.grpcURL), "--http-addr", at(w.httpURL), "--admin-addr", at(w.adminAddr),
-		"--data-dir", w.dataDir, "--upstream", w.upstream, "--forward-linger", "50ms",
+		"--data-dir", w.dataDir, "--forward-linger", "50ms",
 	}, flags...)
+	env := bareEnv()
+	if w.config != "" {
+		args = append(args, "--config", w.config)
+	} else {
+		args = append(args, "--upstream", w.upstream)
+		env = append(env, "LANGSMITH_API_KEY="+ownKey)
+	}
 	// t.Context() ends before Cleanup does, where weir is stopped in order.
 	w.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), w.binary, args...)
-	w.cmd.Env = append(append(bareEnv(), "LANGSMITH_API_KEY="+ownKey), w.env...)
+	w.cmd.Env = append(env, w.env...)
 	w.cmd.Stderr = w.log
 	stdout, err := w.cmd.StdoutPipe()
 	if err != nil {

@@ -121,6 +121,19 @@ func (a *accounts) callerOf(lane Lane) caller {
 	return c
 }
 
+// own is weir's own key and workspace.
+func (a *accounts) own() caller {
+	return a.callerOf(Lane{Credential: refKey, Workspace: refWorkspace})
+}
+
+// sameTenant reports whether two callers are known to belong to one tenant.
+func (a *accounts) sameTenant(c, other caller) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	tenant := a.tenant(c)
+	return tenant != "" && tenant == a.tenant(other)
+}
+
 // account is the account of a caller. mu is held.
 func (a *accounts) account(c caller) quota.Account {
 	tenant := a.tenant(c)

@@ -31,7 +31,7 @@ type agedTrace struct {
 // aged finds the traces that have a run outside the window around now, and those
 // that were moved in time, in the order of the round.
 func (r *round) aged(now time.Time) ([]*agedTrace, error) {
-	window := r.f.starts.around(now)
+	window := r.window.around(now)
 	var found map[runs.ID]*agedTrace
 	add := func(id runs.ID) *agedTrace {
 		if found == nil {
@@ -43,7 +43,7 @@ func (r *round) aged(now time.Time) ([]*agedTrace, error) {
 		return found[id]
 	}
 	for i := range r.ops {
-		if o := &r.ops[i]; o.fate.kind == fatePending && outside(&o.Op, window) {
+		if o := &r.ops[i]; o.fate.kind == fatePending && r.outside(&o.Op, window) {
 			add(o.Trace).outside = true
 		}
 	}
@@ -75,8 +75,8 @@ func (r *round) aged(now time.Time) ([]*agedTrace, error) {
 
 // outside reports whether an operation cannot be sent as it is. A call goes by
 // itself, so that it fails nothing but itself.
-func outside(op *runs.Op, w runs.Window) bool {
-	return (op.Kind == runs.Create || op.Kind == runs.Update) && op.StartsOutside(w)
+func (r *round) outside(op *runs.Op, w runs.Window) bool {
+	return r.window.Enforced && (op.Kind == runs.Create || op.Kind == runs.Update) && op.StartsOutside(w)
 }
 
 // decide decides about traces. By how much they are to be moved is durable on
@@ -124,8 +124,7 @@ func (r *round) decide(traces []*agedTrace, now time.Time) error {
 
 // decideOne decides about one trace. arrived: something of it may be upstream.
 func (r *round) decideOne(t *agedTrace, arrived bool, now time.Time) {
-	w := r.f.starts
-	window := w.around(now)
+	window := r.window.around(now)
 	if t.moved {
 		ops, bad, err := r.shifted(t, t.by, window)
 		switch {
@@ -134,7 +133,7 @@ func (r *round) decideOne(t *agedTrace, arrived bool, now time.Time) {
 			return
 		case arrived:
 			t.ops, t.kept = ops, bad
-			t.why = fmt.Sprintf("The rest of its trace was sent with its times moved by %s, which does not help this one", hours(time.Duration(t.by)*time.Second))
+			t.why = fmt.Sprintf("the rest of its trace was sent with its times moved by %s, which does not help this one", hours(time.Duration(t.by)*time.Second))
 			if err != nil {
 				t.why += ": " + err.Error()
 			}
@@ -144,14 +143,14 @@ func (r *round) decideOne(t *agedTrace, arrived bool, now time.Time) {
 	switch {
 	case arrived:
 		for j, m := range t.members {
-			if outside(&r.ops[m].Op, window) {
+			if r.outside(&r.ops[m].Op, window) {
 				t.kept = append(t.kept, j)
 			}
 		}
 		t.why = "weir cannot move its times: part of its trace was sent with the original ones, or may have been"
-	case w.shifts == nil:
+	case r.f.starts.shifts == nil:
 		t.keepAll("weir has no place to remember by how much it moves times, and so moves none")
-	case w.Quarantine:
+	case r.window.Quarantine:
 		t.keepAll("weir is told to keep such traces (start_time_window_policy is quarantine)")
 	default:
 		r.choose(t, now)
@@ -189,7 +188,7 @@ func (r *round) choose(t *agedTrace, now time.Time) {
 		t.keepAll("weir cannot move its times: " + errShiftTooFar.Error())
 		return
 	}
-	ops, bad, err := r.shifted(t, by, r.f.starts.around(now))
+	ops, bad, err := r.shifted(t, by, r.window.around(now))
 	switch {
 	case err != nil:
 		t.keepAll("weir cannot move its trace's times: " + err.Error())
@@ -222,7 +221,7 @@ func (r *round) shifted(t *agedTrace, by int64, window runs.Window) (ops []runs.
 		case serr != nil:
 			err = serr
 			bad = append(bad, j)
-		case outside(&op, window):
+		case r.outside(&op, window):
 			bad = append(bad, j)
 		}
 		ops[j] = op
@@ -248,7 +247,7 @@ func (r *round) apply(t *agedTrace, now time.Time) {
 		return
 	}
 	out := r.windowOutcome(t, now)
-	place, err := r.f.cases.open(r.s.lease.Lane, out, false)
+	place, err := r.f.openCase(r.s, out, false)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refusal = out
@@ -272,32 +271,26 @@ func (r *round) windowOutcome(t *agedTrace, now time.Time) *Outcome {
 	out := &Outcome{Kind: Refused, Reason: reasonWindow, Scope: ScopeLane, Refusal: RefusedContent}
 	out.Exchange.Time = now
 	run, start := t.id, time.Time{}
-	window := r.f.starts.around(now)
+	window := r.window.around(now)
 	for _, j := range t.kept {
 		o := &r.ops[t.members[j]]
-		if outside(&o.Op, window) {
+		if r.outside(&o.Op, window) {
 			if span, err := o.Span(); err == nil {
 				run, start = o.ID, span.Start
 				break
 			}
 		}
 	}
-	when := fmt.Sprintf("Of trace %s a run", t.id)
-	if !start.IsZero() {
-		when = fmt.Sprintf("Run %s", run)
-	}
+	what := fmt.Sprintf("trace %s lies outside the start-time window", t.id)
 	switch {
 	case start.After(now):
-		when += fmt.Sprintf(" starts at %s, %s from now: is the clock right of the machine that it comes from?",
-			start.UTC().Format(time.RFC3339), hours(start.Sub(now)))
+		what = fmt.Sprintf("run %s starts at %s, %s from now (is the clock right of the machine that it comes from?)",
+			run, start.UTC().Format(time.RFC3339), hours(start.Sub(now)))
 	case !start.IsZero():
-		when += fmt.Sprintf(" started at %s, %s ago.", start.UTC().Format(time.RFC3339), hours(now.Sub(start)))
-	default:
-		when += " lies outside the start-time window."
+		what = fmt.Sprintf("run %s started at %s, %s ago", run, start.UTC().Format(time.RFC3339), hours(now.Sub(start)))
 	}
-	out.Exchange.Error = fmt.Sprintf("%s LangSmith is said to refuse runs that start more than %s from now, and with them the whole request, "+
-		"so weir did not send it. %s. If this LangSmith takes such runs, set start_time_window to off, restart weir and release the case; "+
-		"else discard it.", when, hours(r.f.starts.Span), t.why)
+	out.Exchange.Error = fmt.Sprintf("%s; LangSmith is said to refuse what starts more than %s from now, and the whole request with it, so weir did not send it; %s",
+		what, hours(r.window.Span), t.why)
 	return out
 }
 

@@ -14,14 +14,14 @@ import (
 
 // bisect finds the items that make the upstream refuse a request, delivers the
 // rest and quarantines the guilty. A request with k bad items of n takes
-// O(k log n) requests. When nothing at all is taken it stops after about two
-// log n requests: the fault is then not in single items, the frame it stopped
-// at is quarantined whole, and the lane waits with the others, which may be
-// innocent.
+// O(k log n) requests. When about two log n requests in a row are refused, and
+// so are single items from all over the frame, it stops: the fault is then not
+// in single items, the frame it stopped at is quarantined whole, and the lane
+// waits with the others, which may be innocent.
 func (f *Forwarder) bisect(ctx context.Context, s *sending, req *Request, first *Outcome, d Divider) error {
 	b := &bisection{
 		f: f, ctx: ctx, s: s, req: req, divider: d, refusal: first,
-		budget: 2*bits.Len(uint(req.Items)) + 8,
+		budget: patienceFor(req.Items),
 	}
 	b.patience = b.budget
 	var settlements []queue.Settlement
@@ -87,14 +87,14 @@ func (b *bisection) divide(i int, fr *queue.Frame) (queue.Settlement, error) {
 	if err != nil {
 		return queue.Settlement{}, err
 	}
-	var verdict cutVerdict
-	if err := b.cut(raw, 0, fr.Items, &verdict); err != nil {
+	v := make(cutVerdict, fr.Items)
+	if err := b.cut(raw, 0, fr.Items, v); err != nil {
 		return queue.Settlement{}, err
 	}
-	if verdict.delivered == 0 && len(verdict.guilty) == 0 {
+	if v.count(itemPending) == fr.Items {
 		return queue.Settlement{}, nil
 	}
-	return b.replace(i, raw, &verdict)
+	return b.replace(i, raw, v)
 }
 
 // keep quarantines a frame as a whole.
@@ -109,7 +109,7 @@ func (b *bisection) keep(i int) queue.Settlement {
 // place is the case of what is guilty. If none can be had, the guilty stay
 // pending and the search ends; what was delivered must be settled all the same.
 func (b *bisection) place() queue.Place {
-	place, err := b.f.cases.open(b.s.lease.Lane, b.refusal, false)
+	place, err := b.f.openCase(b.s, b.refusal, false)
 	if err != nil {
 		b.noRoom = err
 		return queue.Pending
@@ -117,43 +117,138 @@ func (b *bisection) place() queue.Place {
 	return place
 }
 
-// cutVerdict is what became of a frame's items: those neither delivered nor
-// guilty are still pending.
-type cutVerdict struct {
-	delivered int
-	guilty    []int    // single items, by number
-	pending   [][2]int // ranges
+// patienceFor is how many refusals in a row are put up with in a search among n
+// before single ones are tried, from all over.
+func patienceFor(n int) int { return 2*bits.Len(uint(n)) + 4 } //nolint:gosec // a count
+
+// maxSamples is how many single ones are tried then. If none of them is taken,
+// it is not single ones that are at fault.
+const maxSamples = 12
+
+// itemFate is what became of an item.
+type itemFate uint8
+
+const (
+	itemPending itemFate = iota
+	itemDelivered
+	itemGuilty
+)
+
+// cutVerdict is what became of a frame's items, by number.
+type cutVerdict []itemFate
+
+// which lists items [from, to) of a fate, in ranges.
+func (v cutVerdict) which(fate itemFate, from, to int) (out [][2]int) {
+	for i := from; i < to; i++ {
+		switch {
+		case v[i] != fate:
+		case len(out) > 0 && out[len(out)-1][1] == i:
+			out[len(out)-1][1]++
+		default:
+			out = append(out, [2]int{i, i + 1})
+		}
+	}
+	return out
+}
+
+// set says what became of the items in ranges.
+func (v cutVerdict) set(ranges [][2]int, fate itemFate) {
+	for _, r := range ranges {
+		for i := r[0]; i < r[1]; i++ {
+			v[i] = fate
+		}
+	}
+}
+
+// count is how many items have a fate.
+func (v cutVerdict) count(fate itemFate) (n int) {
+	for _, f := range v {
+		if f == fate {
+			n++
+		}
+	}
+	return n
 }
 
 // cut sends the halves of items [from, to), which were refused as a whole.
-func (b *bisection) cut(raw []byte, from, to int, v *cutVerdict) error {
+func (b *bisection) cut(raw []byte, from, to int, v cutVerdict) error {
 	if to-from == 1 {
-		v.guilty = append(v.guilty, from)
+		v[from] = itemGuilty
 		return nil
 	}
 	mid := from + (to-from)/2
 	for _, half := range [][2]int{{from, mid}, {mid, to}} {
-		if b.stopped() {
-			v.pending = append(v.pending, half)
+		ranges := v.which(itemPending, half[0], half[1]) // some may have gone alone
+		if len(ranges) == 0 || b.stopped() {
 			continue
 		}
-		piece, err := b.divider.Slice(raw, half[0], half[1])
+		piece, err := b.part(raw, ranges, queue.Pending)
 		if err != nil {
 			return err
 		}
 		out := b.try(Part{Payload: piece.Payload, RawBytes: len(piece.Payload)}, piece.Items, piece.Traces)
 		switch {
 		case out == nil:
-			v.pending = append(v.pending, half)
+			continue
 		case out.Kind == Delivered:
-			v.delivered += piece.Items
-		default:
-			if err := b.cut(raw, half[0], half[1], v); err != nil {
-				return err
-			}
+			v.set(ranges, itemDelivered)
+			continue
+		case piece.Items == 1:
+			v.set(ranges, itemGuilty)
+			continue
+		}
+		if err := b.sample(raw, v); err != nil {
+			return err
+		}
+		if err := b.cut(raw, half[0], half[1], v); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// sample tries single items from all over the frame once patience has run out.
+// If none is taken the search is given up.
+func (b *bisection) sample(raw []byte, v cutVerdict) error {
+	if b.budget > 0 || b.stopped() {
+		return nil
+	}
+	var left []int
+	for n, fate := range v {
+		if fate == itemPending {
+			left = append(left, n)
+		}
+	}
+	before := b.delivered
+	for _, n := range spread(left, maxSamples) {
+		piece, err := b.divider.Slice(raw, n, n+1)
+		if err != nil {
+			return err
+		}
+		out := b.try(Part{Payload: piece.Payload, RawBytes: len(piece.Payload)}, 1, piece.Traces)
+		switch {
+		case out == nil:
+			return nil
+		case out.Kind == Delivered:
+			v[n] = itemDelivered
+		default:
+			v[n] = itemGuilty
+		}
+	}
+	b.gaveUp = b.delivered == before
+	return nil
+}
+
+// spread picks at most n of list, evenly.
+func spread(list []int, n int) []int {
+	if len(list) <= n {
+		return list
+	}
+	out := make([]int, n)
+	for i := range out {
+		out[i] = list[(2*i+1)*len(list)/(2*n)]
+	}
+	return out
 }
 
 // try sends part of the request. It returns nil when the search has to stop
@@ -168,7 +263,7 @@ func (b *bisection) try(p Part, items int, traces []TraceID) *Outcome {
 	}
 	out := b.f.up.Send(b.ctx, &r)
 	b.f.m.count(&out, items)
-	err := b.f.sent(b.s.lane, &one, &out)
+	err := b.f.sent(b.s, &one, &out)
 	if err == nil && out.Kind == Delivered {
 		err = b.f.delivered(b.s.lane, traces)
 	}
@@ -184,10 +279,6 @@ func (b *bisection) try(p Part, items int, traces []TraceID) *Outcome {
 	case out.Kind == Refused && (out.Refusal == RefusedContent || out.Refusal == RefusedSize):
 		b.refusal = &out
 		b.budget--
-		if b.budget <= 0 {
-			b.gaveUp = true
-			return nil
-		}
 		return &out
 	default:
 		b.trouble = &out
@@ -197,21 +288,17 @@ func (b *bisection) try(p Part, items int, traces []TraceID) *Outcome {
 
 // replace settles a cut frame: the guilty items live on in quarantine, those
 // without an answer as pending.
-func (b *bisection) replace(i int, raw []byte, v *cutVerdict) (queue.Settlement, error) {
-	s := queue.Settlement{Frame: i, Result: queue.ResultReplaced, Delivered: v.delivered}
-	if len(v.guilty) > 0 {
-		ranges := make([][2]int, len(v.guilty))
-		for j, n := range v.guilty {
-			ranges[j] = [2]int{n, n + 1}
-		}
-		part, err := b.part(raw, ranges, b.place())
+func (b *bisection) replace(i int, raw []byte, v cutVerdict) (queue.Settlement, error) {
+	s := queue.Settlement{Frame: i, Result: queue.ResultReplaced, Delivered: v.count(itemDelivered)}
+	if guilty := v.which(itemGuilty, 0, len(v)); len(guilty) > 0 {
+		part, err := b.part(raw, guilty, b.place())
 		if err != nil {
 			return s, err
 		}
 		s.Parts = append(s.Parts, part)
 	}
-	if len(v.pending) > 0 {
-		part, err := b.part(raw, v.pending, queue.Pending)
+	if pending := v.which(itemPending, 0, len(v)); len(pending) > 0 {
+		part, err := b.part(raw, pending, queue.Pending)
 		if err != nil {
 			return s, err
 		}
@@ -262,7 +349,7 @@ func (b *bisection) finish(settlements []queue.Settlement) error {
 	case err != nil:
 		return fmt.Errorf("settle isolated data: %w", err)
 	case kept > 0:
-		f.kept(lane, kept, b.refusal)
+		f.kept(kept)
 	}
 	switch {
 	case b.trouble != nil && b.trouble.Kind != Interrupted:

@@ -7,12 +7,16 @@ import (
 	"sync"
 	"time"
 
+	"weir/proxy/diagnose"
 	"weir/queue"
 )
 
 // Refusal is what a case remembers of the exchange that opened it.
 type Refusal struct {
 	Reason string `json:"reason"`
+	// Cause is the code of the diagnosis at first, where cases are kept apart by
+	// it: data at fault by itself.
+	Cause string `json:"cause,omitempty"`
 	// Heals says that the case is released once a request of its lane comes
 	// through, because its cause was the key, the workspace or the path.
 	Heals    bool     `json:"heals"`
@@ -23,48 +27,145 @@ type Refusal struct {
 type caseKey struct {
 	lane   queue.LaneID
 	reason string
+	cause  string
 	heals  bool
 }
 
-// caseBook opens at most one case for a lane and reason. Its methods may be
-// called from any number of goroutines.
+// caseBook opens at most one case for a lane and cause, and keeps what is known
+// of it. Its methods may be called from any number of goroutines.
 type caseBook struct {
 	q  *queue.Queue
-	mu sync.Mutex // guards known; held while a case is opened or released, so that each happens once
+	mu sync.Mutex // guards what follows; held while a case is opened or released, so that each happens once
 	// known maps to open cases; released ones are removed.
-	known map[caseKey]queue.Place
+	known    map[caseKey]queue.Place
+	findings map[queue.Place]*finding
 }
 
 func newCaseBook(q *queue.Queue) *caseBook {
-	b := &caseBook{q: q, known: map[caseKey]queue.Place{}}
+	b := &caseBook{q: q, known: map[caseKey]queue.Place{}, findings: map[queue.Place]*finding{}}
+	notes := q.Notes(diagnosisNotes)
 	for _, c := range q.Cases() {
-		var r Refusal
-		if c.Kind == queue.CaseQuarantine && json.Unmarshal(c.Data, &r) == nil {
-			b.known[caseKey{c.Lane, r.Reason, r.Heals}] = c.Place
+		if c.Kind != queue.CaseQuarantine {
+			continue
 		}
+		fd := &finding{id: c.Lane, LastSeen: c.OpenedAt}
+		if json.Unmarshal(c.Data, &fd.first) == nil {
+			b.known[caseKey{c.Lane, fd.first.Reason, fd.first.Cause, fd.first.Heals}] = c.Place
+		}
+		name := diagnosisNote(c.Place)
+		if note, have := notes[name]; have {
+			_ = json.Unmarshal(note, fd) // of a later version: found anew
+			delete(notes, name)
+		}
+		if len(fd.Diagnosis.Causes) == 0 {
+			fd.Diagnosis = diagnose.Diagnose(bareFacts(&fd.first))
+		}
+		b.findings[c.Place] = fd
+	}
+	for name := range notes {
+		_ = q.SetNote(name, nil) // of a case that is gone; else it is tried at the next start
 	}
 	return b
 }
 
-// open returns the place of the lane's case for the refusal, opening it if
-// this is the first.
-func (b *caseBook) open(lane queue.LaneID, out *Outcome, heals bool) (queue.Place, error) {
-	k := caseKey{lane, out.Reason, heals}
+// open returns the place of the lane's case for the refusal, opening it if this
+// is the first. d is what is thought of it.
+func (b *caseBook) open(lane queue.LaneID, out *Outcome, heals bool, d diagnose.Diagnosis) (p queue.Place, fresh bool, err error) {
+	r := Refusal{Reason: out.Reason, Heals: heals, Exchange: out.Exchange}
+	if !heals {
+		r.Cause = string(d.Top().Code)
+	}
+	k := caseKey{lane, r.Reason, r.Cause, heals}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if p, ok := b.known[k]; ok {
-		return p, nil
+		return p, false, nil
 	}
-	data, err := json.Marshal(Refusal{Reason: out.Reason, Heals: heals, Exchange: out.Exchange})
+	data, err := json.Marshal(r)
 	if err != nil {
-		return 0, fmt.Errorf("describe a refusal: %w", err)
+		return 0, false, fmt.Errorf("describe a refusal: %w", err)
 	}
-	p, err := b.q.OpenCase(queue.Case{Lane: lane, Kind: queue.CaseQuarantine, Data: data})
+	p, err = b.q.OpenCase(queue.Case{Lane: lane, Kind: queue.CaseQuarantine, Data: data})
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	b.known[k] = p
-	return p, nil
+	b.findings[p] = &finding{id: lane, first: r, Diagnosis: d}
+	return p, true, nil
+}
+
+// seen notes that more was refused for a case's cause.
+func (b *caseBook) seen(p queue.Place, s *sending, now time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fd := b.findings[p]
+	if fd == nil {
+		return
+	}
+	fd.lane, fd.as, fd.LastSeen = s.lane, s.as, now
+	if now.Sub(fd.saved) > saveSeenEvery {
+		b.saveLocked(p, fd, now)
+	}
+}
+
+// saveSeenEvery is how often it is written when a case was last seen.
+const saveSeenEvery = time.Minute
+
+// saveLocked writes what is known of a case. mu is held.
+func (b *caseBook) saveLocked(p queue.Place, fd *finding, now time.Time) {
+	note, err := json.Marshal(fd)
+	if err != nil {
+		return // strings and times: cannot fail
+	}
+	fd.saved = now
+	_ = b.q.SetNote(diagnosisNote(p), note) // else it is found out again after a restart
+}
+
+// found replaces what is thought of a case. It reports whether that is news.
+func (b *caseBook) found(p queue.Place, d diagnose.Diagnosis, probes *diagnose.Probes, h *diagnose.History, now time.Time) (news bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	fd := b.findings[p]
+	if fd == nil {
+		return false
+	}
+	before, after := fd.Diagnosis.Top(), d.Top()
+	news = before.Code != after.Code || before.Confidence != after.Confidence
+	fd.Diagnosis, fd.Probes, fd.History = d, *probes, *h
+	if news || now.Sub(fd.saved) > saveSeenEvery {
+		b.saveLocked(p, fd, now)
+	}
+	return news
+}
+
+// finding is what is known of the case at a place.
+func (b *caseBook) finding(p queue.Place) (fd finding, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if known := b.findings[p]; known != nil {
+		return *known, true
+	}
+	return finding{}, false
+}
+
+// healing lists the open cases that are released by themselves.
+func (b *caseBook) healing() map[queue.Place]finding {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := map[queue.Place]finding{}
+	for k, p := range b.known {
+		if fd := b.findings[p]; k.healing() == healsWithLane && fd != nil {
+			out[p] = *fd
+		}
+	}
+	return out
+}
+
+// forgetLocked drops what is known of a case that is gone. mu is held.
+func (b *caseBook) forgetLocked(k caseKey, p queue.Place) {
+	delete(b.known, k)
+	delete(b.findings, p)
+	_ = b.q.SetNote(diagnosisNote(p), nil) // else it is dropped at the next start
 }
 
 // reasonNotYet is the reason of refusals of class RefusedNotYet. Their cases
@@ -116,7 +217,7 @@ func (b *caseBook) release(lane queue.LaneID, how healing) (released int, err er
 			err = errors.Join(err, rerr)
 			continue
 		}
-		delete(b.known, k)
+		b.forgetLocked(k, p)
 		released++
 	}
 	return released, err

@@ -176,10 +176,11 @@ func (f *Forwarder) take(lane Lane, r *sentRequest) (out Outcome, ok bool) {
 // reasonHour is the reason of waits for the next hour that weir keeps by itself.
 const reasonHour = "hour_limit"
 
-// sent notes what a request's outcome says about the quota, before its data is
-// settled: events and bytes that did not arrive are given back, and traces that
-// may have are never given back.
-func (f *Forwarder) sent(lane Lane, r *sentRequest, out *Outcome) error {
+// sent notes what a request's outcome says about the key and the quota, before
+// its data is settled: events and bytes that did not arrive are given back, and
+// traces that may have are never given back.
+func (f *Forwarder) sent(s *sending, r *sentRequest, out *Outcome) error {
+	f.judge(s, out)
 	var observed error
 	if out.Exchange.Status != 0 {
 		if err := f.guard.Observe(out.Exchange.ServerDate); err != nil {
@@ -187,7 +188,7 @@ func (f *Forwarder) sent(lane Lane, r *sentRequest, out *Outcome) error {
 		}
 	}
 	arrived, unknown := out.Kind == Delivered, out.MayHaveArrived || out.Kind == Interrupted
-	return errors.Join(observed, f.accounts.with(lane, func(account string) error {
+	return errors.Join(observed, f.accounts.with(s.lane, func(account string) error {
 		f.guard.Landed(account, r.taken, arrived || unknown, out.Exchange.ServerDate)
 		if arrived || !unknown {
 			return nil // what was delivered is counted once it is known what

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sync/semaphore"
 
+	"weir/proxy/diagnose"
 	"weir/queue"
 	"weir/quota"
 )
@@ -35,6 +35,12 @@ type ForwardConfig struct {
 	// Asker asks LangSmith for the date, where that decides about the month.
 	// Nil: nobody asks, and a month that begins while nothing is sent waits.
 	Asker Asker
+	// ProbeRegions are base URLs of LangSmith's other regions to which a key that
+	// is refused may be sent, to find out whether it is theirs. Empty: none.
+	ProbeRegions []string
+	// Certificate reads the certificate that the upstream shows, sending nothing.
+	// Nil: it is not looked at.
+	Certificate func(ctx context.Context) (*diagnose.Certificate, error)
 	// AskUsage has it also asked for accounts, limits and usage.
 	AskUsage bool
 	// HoldMaxAge is how long data is held before it is dropped. Default 40 days.
@@ -95,6 +101,7 @@ type Forwarder struct {
 	cases *caseBook
 	m     *forwardMetrics
 
+	history  *history
 	attempts *attempts
 	guilty   *guiltyRuns
 	starts   *startWindow
@@ -110,6 +117,7 @@ type Forwarder struct {
 	loop  chan struct{} // closed when the dispatcher has ended
 
 	watchWake chan struct{}  // cap 1: LangSmith should be asked
+	medicWake chan struct{}  // cap 1: a case should be looked at
 	minders   sync.WaitGroup // the goroutines beside the dispatcher
 
 	// keptFull is set while quarantine is known to have no room.
@@ -129,6 +137,8 @@ type laneRun struct {
 	turns       int    // leases so far
 	lastTurn    uint64 // Forwarder.leases at the latest of them
 	maxRawBytes int64  // smaller than configured after a 413; 0: as configured
+	tooLarge    int64  // a size that was refused with 413 lately; 0: none
+	tooLargeAt  time.Time
 	delivered   int64
 	lastError   string
 	storeError  string // the last one logged
@@ -148,13 +158,14 @@ type laneRun struct {
 func NewForwarder(q *queue.Queue, up Upstream, v *Vault, cfg ForwardConfig) *Forwarder {
 	cfg.setDefaults()
 	f := &Forwarder{
-		Quota: cfg.Quota, watchWake: make(chan struct{}, 1),
+		Quota: cfg.Quota, watchWake: make(chan struct{}, 1), medicWake: make(chan struct{}, 1),
 		cfg: cfg, q: q, up: up, vault: v, waits: newWaits(q, cfg.Now), cases: newCaseBook(q),
 		m:     newForwardMetrics(),
 		slots: make(chan struct{}, cfg.Concurrency), freed: make(chan struct{}, 1),
 		loop: make(chan struct{}), lanes: map[queue.LaneID]*laneRun{},
 		attempts: newAttempts(q), plain: semaphore.NewWeighted(maxPlainBytes),
 	}
+	f.history = newHistory(q, cfg.Now)
 	f.guilty = newGuiltyRuns(q, f.cases)
 	f.starts = newStartWindow(&f.cfg)
 	return f
@@ -173,6 +184,7 @@ func (f *Forwarder) Start(ctx context.Context) {
 	f.minders.Go(func() { (&holder{f: f}).run(run) })
 	if f.cfg.Asker != nil {
 		f.minders.Go(func() { (&watch{f: f, asker: f.cfg.Asker, next: map[string]*schedule{}}).run(run) })
+		f.minders.Go(func() { newMedic(f).run(run) })
 	}
 }
 
@@ -209,6 +221,7 @@ func (f *Forwarder) SetDestination(d Destination) {
 	f.strand() // what is held may be another account's now
 	f.pokeWatch()
 	f.Wake()
+	f.pokeMedic()
 }
 
 // Destination is weir's own key, workspace and project as they are now.
@@ -228,6 +241,13 @@ func (f *Forwarder) Wake() {
 func (f *Forwarder) pokeWatch() {
 	select {
 	case f.watchWake <- struct{}{}:
+	default:
+	}
+}
+
+func (f *Forwarder) pokeMedic() {
+	select {
+	case f.medicWake <- struct{}{}:
 	default:
 	}
 }
@@ -449,6 +469,7 @@ type sending struct {
 	turn  int // of the lane
 	began time.Time
 
+	as     caller    // whose key is sent, in which workspace
 	traces []TraceID // of the lease, distinct
 	// passage is the guard's leave to send them; nil: none is needed.
 	passage *quota.Passage
@@ -505,31 +526,11 @@ func (f *Forwarder) sendSpans(ctx context.Context, s *sending, req *Request) err
 	}
 	out := f.up.Send(ctx, req)
 	f.m.count(&out, req.Items)
-	if err := f.sent(s.lane, &one, &out); err != nil {
+	if err := f.sent(s, &one, &out); err != nil {
 		s.lease.Return()
 		return err
 	}
 	return f.settle(ctx, s, req, &out)
-}
-
-// request is an empty request of the lane, with its credentials resolved.
-func (f *Forwarder) request(s *sending) (*Request, error) {
-	dest := f.dest.Load()
-	r := &Request{
-		Protocol:  s.lane.Protocol,
-		Workspace: resolve(s.lane.Workspace, refWorkspace, dest.Workspace),
-		Project:   resolve(s.lane.Project, refProject, dest.Project),
-	}
-	if s.lane.Credential == refKey {
-		r.APIKey = dest.APIKey
-		return r, nil
-	}
-	key, err := f.vault.Key(s.lane.Credential)
-	if err != nil {
-		return nil, fmt.Errorf("send data of lane %d: %w: restore the sealing key file of the data directory", s.lease.Lane, err)
-	}
-	r.APIKey = key
-	return r, nil
 }
 
 func partOf(fr *queue.Frame) Part {
@@ -581,14 +582,4 @@ func (f *Forwarder) noteError(id queue.LaneID, err error) {
 		return // it is counted, and one line is enough until it changes
 	}
 	f.cfg.Logger.Error("the buffer could not be read or settled; it is tried again", "lane", id, "error", err)
-}
-
-// requestBytes is how large the lane's requests may be.
-func (f *Forwarder) requestBytes(r *laneRun) int64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if r.maxRawBytes > 0 {
-		return min(r.maxRawBytes, f.cfg.MaxRequestBytes)
-	}
-	return f.cfg.MaxRequestBytes
 }

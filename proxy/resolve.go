@@ -1,18 +1,21 @@
 package proxy
 
 import (
-	"math/bits"
+	"slices"
 
 	"weir/proxy/runs"
 )
 
 // patience bounds a search for what makes the upstream refuse a request: an
 // upstream that refuses everything must not be asked about every operation.
-type patience struct{ full, left int }
+type patience struct {
+	full, left int
+	units      []unit // of the whole request
+}
 
-func newPatience(units int) *patience {
-	n := 2*bits.Len(uint(units)) + 8
-	return &patience{full: n, left: n}
+func newPatience(units []unit) *patience {
+	n := patienceFor(len(units))
+	return &patience{full: n, left: n, units: units}
 }
 
 // try sends units as one request and sees to the outcome: what is refused is
@@ -21,6 +24,9 @@ func newPatience(units int) *patience {
 func (r *round) try(units []unit, p *patience) (some bool) {
 	// What comes after a create that was refused follows it, also within a
 	// request that is taken apart.
+	if len(p.units) > 1 { // some may have gone alone
+		units = slices.DeleteFunc(slices.Clone(units), func(u unit) bool { return !r.undecided(&u) })
+	}
 	if units = r.following(units); len(units) == 0 || r.over() {
 		return false
 	}
@@ -59,12 +65,47 @@ func (r *round) isolate(units []unit, out *Outcome, p *patience) (some bool) {
 	if len(units) == 1 {
 		return r.takeApart(units[0], out, p)
 	}
-	if p.left--; p.left <= 0 {
+	if p.left--; p.left <= 0 && !r.sample(p) {
 		r.giveUp(units, out)
 		return false
 	}
 	some = r.try(units[:len(units)/2], p)
 	return r.try(units[len(units)/2:], p) || some
+}
+
+// sample tries single operations from all over the request once patience has run
+// out. It reports whether one was taken.
+func (r *round) sample(p *patience) (taken bool) {
+	created := map[runs.ID]bool{}
+	for i := range p.units {
+		if u := &p.units[i]; u.op.Kind == runs.Create {
+			created[u.op.ID] = true
+		}
+	}
+	var left []int
+	for i := range p.units {
+		u := &p.units[i]
+		// What belongs to a create of the request must not go before it.
+		if (u.op.Kind == runs.Create || !created[u.op.ID]) && r.undecided(u) {
+			left = append(left, i)
+		}
+	}
+	p.left = maxSamples // while they are tried
+	for _, i := range spread(left, maxSamples) {
+		if r.over() {
+			return taken
+		}
+		out := r.try(p.units[i:i+1], p)
+		taken = taken || out
+	}
+	return taken && p.left > 0
+}
+
+// undecided reports whether a unit has not met its fate.
+func (r *round) undecided(u *unit) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(u.members, func(m int) bool { return r.ops[m].fate.kind == fatePending })
 }
 
 // giveUp ends a search in which nothing was taken: the fault is then not in
@@ -87,11 +128,7 @@ func (r *round) shrink(units []unit) {
 	for i := range units {
 		n += units[i].op.Size()
 	}
-	r.f.mu.Lock()
-	defer r.f.mu.Unlock()
-	if half := max(n/2, 1); r.s.run.maxRawBytes == 0 || half < r.s.run.maxRawBytes {
-		r.s.run.maxRawBytes = half
-	}
+	r.f.shrink(r.s.run, n)
 }
 
 // takeApart sends what a refused unit consists of, so that one bad part does

@@ -25,11 +25,12 @@ type round struct {
 	ops []roundOp
 	raw [][]byte // decompressed frames, which ops refer to
 
-	mu      sync.Mutex // guards what follows, and the fates of ops
-	trouble *Outcome   // an outcome that ends the round; the first one
-	refusal *Outcome   // the latest refusal of content
-	noRoom  error      // no case could be had: what is refused stays pending
-	taken   int        // operations delivered in this round
+	mu      sync.Mutex  // guards what follows, and the fates of ops
+	trouble *Outcome    // an outcome that ends the round; the first one
+	refusal *Outcome    // the latest refusal of content
+	noRoom  error       // no case could be had: what is refused stays pending
+	taken   int         // operations delivered in this round
+	window  StartWindow // of the upstream, for this round
 	// unrecorded: the ledger does not know of something that may have arrived.
 	unrecorded bool
 	gaveUp     map[int]*Outcome // frames of which all that is pending goes into quarantine
@@ -77,7 +78,10 @@ const (
 
 // sendRound sends a lease of run operations and settles it.
 func (f *Forwarder) sendRound(ctx context.Context, s *sending, req *Request) error {
-	r := &round{f: f, s: s, ctx: ctx, req: req, gaveUp: map[int]*Outcome{}, guilty: map[runs.ID]queue.Place{}}
+	r := &round{
+		f: f, s: s, ctx: ctx, req: req, window: *f.starts.window.Load(),
+		gaveUp: map[int]*Outcome{}, guilty: map[runs.ID]queue.Place{},
+	}
 	weight := min(rawBytes(s.lease), maxPlainBytes)
 	if err := f.plain.Acquire(ctx, weight); err != nil {
 		s.lease.Return()
@@ -101,7 +105,7 @@ func (f *Forwarder) sendRound(ctx context.Context, s *sending, req *Request) err
 	if err := r.settle(damaged); err != nil {
 		return err
 	}
-	if f.starts.Enforced && r.trouble != nil && !r.unrecorded {
+	if r.window.Enforced && r.trouble != nil && !r.unrecorded {
 		f.attempts.rest(s.lease.Lane)
 	}
 	return nil
@@ -194,17 +198,17 @@ func (r *round) sendAll(waves [][]batch) {
 			}
 			b := &w[i]
 			if r.s.probe || i == len(w)-1 {
-				r.try(b.units, newPatience(len(b.units)))
+				r.try(b.units, newPatience(b.units))
 				continue
 			}
 			select {
 			case r.f.slots <- struct{}{}:
 				others.Go(func() {
 					defer func() { <-r.f.slots; r.f.poke() }()
-					r.try(b.units, newPatience(len(b.units)))
+					r.try(b.units, newPatience(b.units))
 				})
 			default: // no more at a time: in this goroutine
-				r.try(b.units, newPatience(len(b.units)))
+				r.try(b.units, newPatience(b.units))
 			}
 		}
 		others.Wait()
@@ -264,7 +268,7 @@ func (r *round) post(units []unit) *Outcome {
 	out := r.f.up.Send(r.ctx, &req)
 	r.f.m.count(&out, req.Items)
 	r.attempted(units, &out)
-	if err := r.f.sent(r.s.lane, one, &out); err != nil {
+	if err := r.f.sent(r.s, one, &out); err != nil {
 		r.mu.Lock()
 		r.unrecorded = true
 		r.mu.Unlock()
@@ -346,7 +350,7 @@ func (r *round) end(out *Outcome) {
 
 // keep quarantines a unit for a refusal. heals: the case is released by itself.
 func (r *round) keep(u unit, out *Outcome, heals bool) {
-	place, err := r.f.cases.open(r.s.lease.Lane, out, heals)
+	place, err := r.f.openCase(r.s, out, heals)
 	if err == nil {
 		r.keepAt(u.members, fate{kind: fateKept, place: place})
 	}

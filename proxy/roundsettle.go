@@ -13,7 +13,6 @@ import (
 // remembers of the others what must not be forgotten. It ends the lease.
 func (r *round) settle(damaged []int) error {
 	f, lease := r.f, r.s.lease
-	lane := lease.Lane
 	if err := f.delivered(r.s.lane, r.deliveredTraces()); err != nil {
 		lease.Return()
 		return err
@@ -52,7 +51,7 @@ func (r *round) settle(damaged []int) error {
 		}
 		r.convict(settled)
 		if kept > 0 {
-			f.kept(lane, kept, r.why())
+			f.kept(kept)
 		}
 		if kept > 0 && r.access() {
 			f.relapsed(r.s.run, frames, raw)
@@ -130,7 +129,7 @@ func (r *round) settlements(damaged []int) []queue.Settlement {
 	unsettled := map[runs.ID]bool{}
 	for i := range r.s.lease.Frames {
 		if slices.Contains(damaged, i) {
-			place, err := r.f.cases.open(r.s.lease.Lane, &Outcome{
+			place, err := r.f.openCase(r.s, &Outcome{
 				Kind: Refused, Reason: reasonUnreadable, Exchange: Exchange{Error: "the frame holds no run operations that can be read"},
 			}, false)
 			if err != nil {
@@ -173,7 +172,7 @@ func (r *round) followsIn(ops []roundOp, creates map[runs.ID]bool) bool {
 // keepGivenUp keeps what is pending of the frames that the round gave up.
 func (r *round) keepGivenUp() {
 	for i, out := range r.gaveUp {
-		place, err := r.f.cases.open(r.s.lease.Lane, out, false)
+		place, err := r.f.openCase(r.s, out, false)
 		if err != nil {
 			r.noRoom = err
 			return
@@ -269,7 +268,7 @@ func (r *round) refuseAll(settled []queue.Settlement) (out []queue.Settlement) {
 		}
 		if place == queue.Pending {
 			var err error
-			if place, err = r.f.cases.open(r.s.lease.Lane, r.trouble, true); err != nil {
+			if place, err = r.f.openCase(r.s, r.trouble, true); err != nil {
 				r.noRoom = err
 				return nil
 			}

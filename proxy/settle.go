@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"weir/proxy/diagnose"
 	"weir/queue"
 )
 
@@ -86,12 +87,7 @@ func (f *Forwarder) cameThrough(s *sending, lane queue.LaneID, items int) {
 	f.noteDelivered(s.run, items)
 	f.mu.Lock()
 	s.run.lastError, s.run.storeError = "", ""
-	if s.run.maxRawBytes > 0 { // grow back slowly after a 413
-		s.run.maxRawBytes += s.run.maxRawBytes/16 + 1
-		if s.run.maxRawBytes >= f.cfg.MaxRequestBytes {
-			s.run.maxRawBytes = 0
-		}
-	}
+	f.growLocked(s.run)
 	f.mu.Unlock()
 	f.waits.succeeded(s.keys, s.began)
 	f.releaseHealed(lane, s.run)
@@ -130,9 +126,15 @@ func (f *Forwarder) failed(s *sending, out *Outcome) {
 	f.mu.Unlock()
 	_, already := f.waits.get(key)
 	f.waits.failed(key, out, s.began)
+	if out.Kind == Refused && out.Refusal == RefusedAccess {
+		return // its case was said
+	}
+	d := diagnose.Diagnose(f.facts(s.lane, s.as, out))
+	cause, remedy := explained(&d)
+	f.waits.explain(key, cause, remedy)
 	if w, ok := f.waits.get(key); ok && !already {
 		f.cfg.Logger.Warn("the upstream does not take data; it stays on disk and is tried again",
-			"reason", out.Reason, "detail", sentence(out), "scope", out.Scope.String(), "next", w.Until)
+			"reason", out.Reason, "cause", cause, "detail", sentence(out), "scope", out.Scope.String(), "next", w.Until)
 	}
 }
 
@@ -158,9 +160,7 @@ func (f *Forwarder) settleRefused(ctx context.Context, s *sending, req *Request,
 // fewer frames, and if it was one frame already, that frame in two halves.
 func (f *Forwarder) settleTooLarge(s *sending, req *Request, out *Outcome, d Divider) error {
 	if n := len(s.lease.Frames); n > 1 {
-		f.mu.Lock()
-		s.run.maxRawBytes = max(rawBytes(s.lease)/2, 1)
-		f.mu.Unlock()
+		f.shrink(s.run, rawBytes(s.lease))
 		s.lease.Return()
 		return nil
 	}
@@ -196,7 +196,7 @@ func halve(req *Request, d Divider) ([]queue.Part, error) {
 // says that the case is released as soon as a request of the lane comes
 // through. Without room to keep more, the data stays pending and the lane waits.
 func (f *Forwarder) quarantine(s *sending, out *Outcome, heals bool) error {
-	place, err := f.cases.open(s.lease.Lane, out, heals)
+	place, err := f.openCase(s, out, heals)
 	if err != nil {
 		s.lease.Return()
 		f.failed(s, &Outcome{Kind: Refused, Reason: out.Reason, Scope: ScopeLane, Exchange: out.Exchange})
@@ -211,7 +211,7 @@ func (f *Forwarder) quarantine(s *sending, out *Outcome, heals bool) error {
 		items += s.lease.Frames[i].Items
 		settlements[i] = queue.Settlement{Frame: i, Result: queue.ResultKept, Place: place}
 	}
-	lane, frames, raw := s.lease.Lane, len(s.lease.Frames), rawBytes(s.lease)
+	frames, raw := len(s.lease.Frames), rawBytes(s.lease)
 	err = s.lease.Settle(settlements...)
 	if errors.Is(err, queue.ErrKeptFull) {
 		f.keptFull.Store(true)
@@ -221,17 +221,15 @@ func (f *Forwarder) quarantine(s *sending, out *Outcome, heals bool) error {
 	if err != nil {
 		return fmt.Errorf("quarantine refused data: %w", err)
 	}
-	f.kept(lane, items, out)
+	f.kept(items)
 	if heals {
 		f.relapsed(s.run, frames, raw)
 	}
 	return nil
 }
 
-// kept counts and says that items have gone into quarantine.
-func (f *Forwarder) kept(lane queue.LaneID, items int, out *Outcome) {
+// kept counts items that have gone into quarantine. Their case has been said.
+func (f *Forwarder) kept(items int) {
 	f.keptFull.Store(false)
 	f.m.quarantined.Add(float64(items))
-	f.cfg.Logger.Warn("the upstream refused data; it is kept in quarantine",
-		"lane", lane, "items", items, "reason", out.Reason, "detail", sentence(out))
 }

@@ -99,7 +99,7 @@ func BenchmarkMeetWindow(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			r := &round{f: &Forwarder{starts: w}, s: &sending{}}
+			r := &round{f: &Forwarder{starts: w}, s: &sending{}, window: *w.window.Load()}
 			for i := range 100 {
 				r.ops = append(r.ops, roundOp{Op: createOf(i+1, fmt.Sprintf(
 					`,"name":"ChatOpenAI","start_time":%q,"run_type":"llm","tags":["seq:step:2"],"trace_id":"0190c3a1-7e4f-7cc0-8000-0123456789aa",`+

@@ -14,9 +14,11 @@ import (
 // Question is a read of LangSmith's API that weir makes for itself. It costs no
 // trace.
 type Question struct {
+	Base      string // base URL of another region; empty: the upstream's
 	Path      string // below the base URL, with its query
 	APIKey    string
 	Workspace string
+	Body      []byte // JSON: it is a POST that only reads; nil: a GET
 }
 
 // Answer is what became of a Question.

@@ -29,6 +29,8 @@ type wait struct {
 	Scope   string    `json:"scope"` // upstream, credential, lane
 	Reason  string    `json:"reason"`
 	Detail  string    `json:"detail,omitempty"` // a sentence, redacted
+	Cause   string    `json:"cause,omitempty"`  // a code of diagnose
+	Remedy  string    `json:"remedy,omitempty"` // where a person has to do something
 	Refused bool      `json:"refused,omitempty"`
 	Since   time.Time `json:"since"`
 	Until   time.Time `json:"until"`
@@ -169,6 +171,22 @@ func (w *waits) failed(k waitKey, o *Outcome, began time.Time) {
 	if err == nil {
 		// A wait that cannot be written is still waited out by this process.
 		_ = w.q.SetNote(waitNotes+string(k), note)
+	}
+}
+
+// explain notes why there is a wait, and what to do about it.
+func (w *waits) explain(k waitKey, cause, remedy string) {
+	w.mu.Lock()
+	one := w.m[k]
+	if one == nil || one.Cause == cause && one.Remedy == remedy {
+		w.mu.Unlock()
+		return
+	}
+	one.Cause, one.Remedy = cause, remedy
+	note, err := json.Marshal(one)
+	w.mu.Unlock()
+	if err == nil {
+		_ = w.q.SetNote(waitNotes+string(k), note) // else it is explained again
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 // StartWindow is the start-time window of an upstream.
 type StartWindow struct {
 	// Enforced: runs that start outside the window are not sent as they are. If
-	// not, nothing is looked at, and nothing is moved.
+	// not, nothing is looked at but what comes late of traces that were moved.
 	Enforced bool
 	// Span is how far from now a run may start, either way. Default 24 h, at
 	// least an hour.
@@ -45,11 +45,31 @@ const (
 	reasonClock  = "clock_unknown"
 )
 
+// setDefaults fills in what is not said.
+func (w *StartWindow) setDefaults() {
+	if w.Span <= 0 {
+		w.Span = 24 * time.Hour
+	}
+	w.Span = max(w.Span, time.Hour)
+}
+
+// around is the window at a time.
+func (w *StartWindow) around(now time.Time) runs.Window {
+	d := w.Span - windowMargin
+	return runs.NewWindow(now.Add(-d), now.Add(d))
+}
+
+// SetStartWindow replaces the window, as from the next requests. Dir stays.
+func (f *Forwarder) SetStartWindow(w StartWindow) {
+	w.setDefaults()
+	f.starts.window.Store(&w)
+	f.Wake()
+}
+
 // startWindow looks after one upstream's window.
 type startWindow struct {
-	StartWindow
-
-	shifts *shifts
+	window atomic.Pointer[StartWindow]
+	shifts *shifts // nil: there is no place for them
 
 	// deciding is held while it is decided and kept by how much traces are moved:
 	// a trace in two lanes is moved alike in both.
@@ -58,13 +78,12 @@ type startWindow struct {
 }
 
 func newStartWindow(cfg *ForwardConfig) *startWindow {
-	w := &startWindow{StartWindow: cfg.StartWindow}
-	if w.Span <= 0 {
-		w.Span = 24 * time.Hour
-	}
-	w.Span = max(w.Span, time.Hour)
-	if w.Dir != "" {
-		w.shifts = newShifts(w.Dir, cfg.Logger, cfg.Now)
+	w := &startWindow{}
+	window := cfg.StartWindow
+	window.setDefaults()
+	w.window.Store(&window)
+	if window.Dir != "" {
+		w.shifts = newShifts(window.Dir, cfg.Logger, cfg.Now)
 	}
 	return w
 }
@@ -92,21 +111,13 @@ func (w *startWindow) set(seconds map[TraceID]int64) error {
 	return w.shifts.set(seconds)
 }
 
-// around is the window at a time.
-func (w *startWindow) around(now time.Time) runs.Window {
-	d := w.Span - windowMargin
-	return runs.NewWindow(now.Add(-d), now.Add(d))
-}
-
 // meetWindow sees to it that nothing leaves that lies outside the window. ok is
 // false if the round has to end first.
 func (r *round) meetWindow() (ok bool, err error) {
-	w := r.f.starts
-	if !w.Enforced {
-		return true, nil
-	}
-	if err := r.f.settleSuspicion(r.s); err != nil {
-		return false, err
+	if r.window.Enforced {
+		if err := r.f.settleSuspicion(r.s); err != nil {
+			return false, err
+		}
 	}
 	now, sure := r.f.upstreamNow()
 	traces, err := r.aged(now)

@@ -135,12 +135,14 @@ var samples = map[string][2]string{
 	"limits.max_streams": {"5", "6"}, "limits.max_header_bytes": {"5KiB", "6KiB"}, "limits.receive_timeout": {"5s", "6s"},
 	"limits.max_inflight_bytes": {"1MiB", "2MiB"}, "limits.max_attachment_bytes": {"1MiB", "2MiB"},
 	"coalesce": {"5s", "6s"}, "lend_key": {"true", "false"}, "insecure_ingest": {"true", "false"},
-	"cors": {"http://one", "http://two"}, "allowed_hosts": {"one", "two"},
+	"probe_regions": {"https://eu.api.smith.langchain.com", "langsmith"},
+	"cors":          {"http://one", "http://two"}, "allowed_hosts": {"one", "two"},
 	"quota_traces": {"7000", "none"}, "quota_policy": {"drop", "pace"}, "quota.plan": {"plus", "custom"},
 	"quota.events_per_hour": {"1000", "none"}, "quota.bytes_per_hour": {"1GB", "2GB"},
 	"quota.hold_release_share": {"0.5", "1"}, "quota.hold_max_age": {"48h", "72h"},
 	"quota.projects": {"one=5,two=6", "three=7"}, "quota.sample_from": {"0.5", "1"}, "quota.sample_rate": {"0.25", "0.001"},
 	"quota.price_per_1000_usd": {"0.5", "0"}, "quota.ask_langsmith": {"false", "true"},
+	"start_time_window": {"enforced", "off"}, "start_time_window_hours": {"12", "48"}, "start_time_window_policy": {"quarantine", "restamp"},
 	"log_level": {"warn", "error"}, "log_format": {"json", "text"}, "shutdown_timeout": {"5s", "6s"},
 }
 

@@ -75,12 +75,22 @@ func (w *weir) serve(ctx context.Context, signals <-chan os.Signal) error {
 // reload takes the settings that can change while weir runs.
 func (w *weir) reload() {
 	next, err := w.settings.reload()
+	if err == nil {
+		err = checkUpstream(next)
+	}
 	if err != nil {
 		w.log.Error("the configuration was not reloaded; weir goes on as before", slog.Any("error", err))
 		return
 	}
+	if next.Upstream != w.settings.Upstream || next.CAFile != w.settings.CAFile {
+		if err := w.changeUpstream(next); err != nil {
+			w.log.Error("the configuration was not reloaded; weir goes on as before", slog.Any("error", err))
+			return
+		}
+	}
 	changed, fixed := w.settings.apply(next)
 	w.forwarder.SetDestination(destination(w.settings))
+	w.forwarder.SetStartWindow(w.settings.startWindow())
 	if err := w.forwarder.SetQuotaRules(w.settings.quotaRules()); err != nil {
 		w.log.Error("the quota's settings were not taken", slog.Any("error", err))
 	}
@@ -88,6 +98,21 @@ func (w *weir) reload() {
 		w.log.Warn("some changed settings need a restart to take effect", slog.Any("settings", fixed))
 	}
 	w.log.Info("configuration reloaded", slog.Any("changed", changed))
+}
+
+// changeUpstream has everything go to the upstream of next.
+func (w *weir) changeUpstream(next *settings) error {
+	client, err := newUpstream(next, w.metrics, w.queue, w.log)
+	if err != nil {
+		return err
+	}
+	if err := w.upstream.change(client); err != nil {
+		return err
+	}
+	if w.langsmith == nil {
+		return nil
+	}
+	return w.langsmith.SetUpstream(w.passUpstream())
 }
 
 // shutdown stops in the order data flows, each stage within what is left of

@@ -31,6 +31,7 @@ type settings struct {
 	OTLPEncoding   string // auto, zstd, gzip or identity
 	RequestTimeout time.Duration
 	CAFile         string // absolute, or empty
+	ProbeRegions   []string
 	Forward        forwardSettings
 	StartTime      startTimeSettings
 
@@ -64,6 +65,9 @@ type settings struct {
 	secretFiles map[string]*string
 
 	input configInput
+
+	// testHurry divides the pauses of send tests; 0 outside of tests.
+	testHurry time.Duration
 }
 
 // forwardSettings bounds and paces the requests to the upstream.

@@ -30,6 +30,9 @@ type fakeAdmin struct {
 	release  *weirv1.ReleaseHeldRequest // the last one
 	released *weirv1.ReleaseHeldResponse
 
+	test   *weirv1.SendTestRequest // the last one
+	tested []*weirv1.SendTestResponse
+
 	drain   []*weirv1.DrainResponse
 	timeout time.Duration // of the last DrainRequest
 	// hold, when set, is closed by the test after it has seen what it wants;
@@ -70,6 +73,16 @@ func (f *fakeAdmin) Drain(ctx context.Context, r *weirv1.DrainRequest, stream *c
 		case <-f.hold:
 		case <-ctx.Done():
 			return ctx.Err()
+		}
+	}
+	return f.err
+}
+
+func (f *fakeAdmin) SendTest(_ context.Context, r *weirv1.SendTestRequest, stream *connect.ServerStream[weirv1.SendTestResponse]) error {
+	f.test = r
+	for _, m := range f.tested {
+		if err := stream.Send(m); err != nil {
+			return err
 		}
 	}
 	return f.err

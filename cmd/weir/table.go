@@ -167,7 +167,7 @@ func forwardTable() []setting {
 	return []setting{
 		{
 			name: "otlp_encoding", group: groupForward, placeholder: "ENCODING", fallback: "auto",
-			help: "Compression of requests to LangSmith: auto, zstd, gzip or identity.",
+			help: "Compression of OTLP requests to LangSmith: auto, zstd, gzip or identity. Auto is gzip, or zstd once `weir send-test` has read a trace back that was sent so.",
 			bind: func(s *settings) value {
 				return choiceValue{to: &s.OTLPEncoding, allowed: []string{"auto", "zstd", "gzip", "identity"}}
 			},
@@ -183,6 +183,13 @@ func forwardTable() []setting {
 			name: "ca_file", group: groupForward, placeholder: "FILE",
 			help: "PEM file of certificate authorities to trust besides the system's.",
 			bind: func(s *settings) value { return pathValue{textValue{to: &s.CAFile, what: "a PEM file"}} },
+		},
+		{
+			name: "probe_regions", group: groupForward, placeholder: "URL",
+			help: "Regions of LangSmith to which a key that is refused may be sent, to find out whether it is theirs: base URLs, comma separated, or langsmith for all of its own. Default: none.",
+			bind: func(s *settings) value {
+				return listValue{to: &s.ProbeRegions, what: "a base URL such as https://eu.api.smith.langchain.com, or langsmith", item: regionItem}
+			},
 		},
 		{
 			name: "forward.concurrency", group: groupForward, placeholder: "N", fallback: "8",

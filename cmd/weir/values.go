@@ -347,6 +347,29 @@ func originItem(item string) (string, error) {
 	return item, nil
 }
 
+// allRegions stands for every region of LangSmith's own.
+const allRegions = "langsmith"
+
+// regionItem checks a region to ask about a key.
+func regionItem(item string) (string, error) {
+	if strings.EqualFold(item, allRegions) {
+		return allRegions, nil
+	}
+	return upstream.ParseBaseURL(item)
+}
+
+// probeRegions are the base URLs of the regions to ask.
+func (s *settings) probeRegions() (out []string) {
+	for _, region := range s.ProbeRegions {
+		if region == allRegions {
+			out = append(out, upstream.Regions()...)
+		} else {
+			out = append(out, region)
+		}
+	}
+	return out
+}
+
 // hostItem checks a host by the grammar of the guard that will match it.
 func hostItem(item string) (string, error) {
 	if _, err := hostguard.New(hostguard.Config{Hosts: []string{item}}); err != nil {

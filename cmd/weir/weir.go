@@ -26,7 +26,6 @@ import (
 	"weir/proxy/langsmith"
 	"weir/proxy/native"
 	"weir/proxy/otlp"
-	"weir/proxy/upstream"
 	"weir/queue"
 	"weir/quota"
 )
@@ -39,7 +38,7 @@ type weir struct {
 
 	queue     *queue.Queue
 	guard     *quota.Guard
-	upstream  *upstream.Client
+	upstream  sender
 	acceptor  *proxy.Acceptor
 	forwarder *proxy.Forwarder
 	admin     *admin.Server
@@ -122,19 +121,22 @@ func (w *weir) openPipeline() error {
 		w.log.Error("keys that callers sent cannot be read with the sealing key of the data directory; their data stays on disk",
 			slog.Int("keys", len(unreadable)))
 	}
-	w.upstream, err = newUpstream(s, w.metrics, w.queue, w.log)
+	client, err := newUpstream(s, w.metrics, w.queue, w.log)
 	if err != nil {
 		return errors.Join(err, w.queue.Close())
+	}
+	if err := w.upstream.change(client); err != nil {
+		return errors.Join(err, w.queue.Close()) // cannot be: it is the first
 	}
 	limits, err := w.openQuota(vault)
 	if err != nil {
 		return errors.Join(err, w.upstream.Close(), w.queue.Close())
 	}
 	w.acceptor = proxy.NewAcceptor(w.queue, vault, limits)
-	w.forwarder = proxy.NewForwarder(w.queue, w.upstream, vault, proxy.ForwardConfig{
+	w.forwarder = proxy.NewForwarder(w.queue, &w.upstream, vault, proxy.ForwardConfig{
 		MaxRequestBytes: s.Forward.MaxRequestBytes, Linger: s.Forward.Linger, Concurrency: s.Forward.Concurrency,
-		Coalesce: s.Forward.Coalesce, Quota: limits, Asker: w.upstream, AskUsage: s.Quota.AskLangSmith, HoldMaxAge: s.Quota.HoldMaxAge,
-		StartWindow: s.startWindow(),
+		Coalesce: s.Forward.Coalesce, Quota: limits, Asker: &w.upstream, AskUsage: s.Quota.AskLangSmith, HoldMaxAge: s.Quota.HoldMaxAge,
+		ProbeRegions: s.probeRegions(), Certificate: w.upstream.Certificate, StartWindow: s.startWindow(),
 		Logger: w.log, Now: now,
 	})
 	w.metrics.MustRegister(w.forwarder.Collectors()...)
@@ -181,6 +183,7 @@ func (w *weir) startAdmin(ctx context.Context) (err error) {
 	s := w.settings
 	source := &admin.Pipeline{
 		Version: buildVersion(), DataDir: s.DataDir, StartedAt: time.Now(), Acceptor: w.acceptor, Forwarder: w.forwarder,
+		Tester: w.sendTest,
 	}
 	w.admin, err = admin.New(admin.Config{
 		Addr: string(s.AdminAddr), MetricsAddr: string(s.MetricsAddr), Token: s.AdminToken.reveal(),
@@ -264,11 +267,17 @@ func (w *weir) registerNative() error {
 	return nil
 }
 
+// passUpstream is where what weir does not take goes.
+func (w *weir) passUpstream() langsmith.Upstream {
+	c := w.upstream.now.Load()
+	return langsmith.Upstream{BaseURL: c.BaseURL(), Transport: c.Transport()}
+}
+
 // newLangsmith makes the receiver of LangSmith's own API.
 func (w *weir) newLangsmith() (*langsmith.Handler, error) {
 	s := w.settings
 	cfg := langsmith.Config{
-		Upstream:        langsmith.Upstream{BaseURL: w.upstream.BaseURL(), Transport: w.upstream.Transport()},
+		Upstream:        w.passUpstream(),
 		MaxMessageBytes: runsBytes(s), MaxAttachmentBytes: s.Limits.MaxAttachmentBytes, MaxHeaderBytes: s.Limits.MaxHeaderBytes,
 		ReceiveTimeout: s.Limits.ReceiveTimeout, ReadTimeout: s.RequestTimeout, Registerer: w.metrics, Logger: w.log,
 	}
@@ -354,6 +363,12 @@ func (s *settings) apply(next *settings) (changed, fixed []string) {
 			s.Workspace = next.Workspace
 		case st.name == "project":
 			s.Project = next.Project
+		case st.name == "upstream":
+			s.Upstream = next.Upstream
+		case st.name == "ca_file":
+			s.CAFile = next.CAFile
+		case st.name == "start_time_window", st.name == "start_time_window_hours", st.name == "start_time_window_policy":
+			// Taken below, all at once.
 		case st.group == groupQuota && !atStart(st.name):
 			// Taken below, all at once.
 		default:
@@ -362,6 +377,7 @@ func (s *settings) apply(next *settings) (changed, fixed []string) {
 		}
 		changed = append(changed, st.name)
 	}
+	s.StartTime = next.StartTime
 	s.takeQuota(next)
 	return changed, fixed
 }

@@ -90,6 +90,31 @@ func Exposed(addr string) bool {
 	return !strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
 }
 
+// Reachable is where to call whoever listens on addr: the network and the
+// address to dial. The unspecified address ("0.0.0.0:4317", ":4317") means this
+// machine.
+func Reachable(addr string) (network, target string) {
+	if path, ok := SocketPath(addr); ok {
+		return "unix", path
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "tcp", addr // the dialer says what is wrong with it
+	}
+	if host == "" {
+		return "tcp", net.JoinHostPort("127.0.0.1", port)
+	}
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case err != nil || !ip.IsUnspecified():
+		return "tcp", addr
+	case ip.Is4():
+		return "tcp", net.JoinHostPort("127.0.0.1", port)
+	default:
+		return "tcp", net.JoinHostPort("::1", port)
+	}
+}
+
 // claimSocket makes sure that nothing is at path, removing a socket whose
 // owner is gone.
 func claimSocket(ctx context.Context, path string) error {

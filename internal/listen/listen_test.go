@@ -130,3 +130,19 @@ func TestExposed(t *testing.T) {
 		}
 	}
 }
+
+func TestReachable(t *testing.T) {
+	for _, tc := range []struct{ addr, network, target string }{
+		{"127.0.0.1:4317", "tcp", "127.0.0.1:4317"},
+		{"weir.lan:4317", "tcp", "weir.lan:4317"},
+		{":4317", "tcp", "127.0.0.1:4317"},
+		{"0.0.0.0:4317", "tcp", "127.0.0.1:4317"},
+		{"[::]:4317", "tcp", "[::1]:4317"},
+		{"unix:/run/weir.sock", "unix", "/run/weir.sock"},
+		{"nonsense", "tcp", "nonsense"},
+	} {
+		if network, target := listen.Reachable(tc.addr); network != tc.network || target != tc.target {
+			t.Errorf("Reachable(%q) = %s, %s", tc.addr, network, target)
+		}
+	}
+}

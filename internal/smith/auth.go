@@ -37,7 +37,11 @@ type caller struct {
 // region or spelling is wrong (LangSmith SDK issues 1412 and 2112); a workspace
 // that is not a UUID is 401; the order of the checks is our guess.
 func (s *Server) authenticate(r *http.Request, e *endpoint) (caller, *reply) {
+	sw := s.currentSwitches()
 	refuse := func(status int, body string) (caller, *reply) {
+		if old, ok := oldBodies[body]; ok && sw.AuthWording == WordingOld {
+			body = old
+		}
 		a := literal(status, body)
 		return caller{}, &a
 	}
@@ -57,6 +61,9 @@ func (s *Server) authenticate(r *http.Request, e *endpoint) (caller, *reply) {
 	if workspace != "" && !isUUID(workspace) {
 		return refuse(http.StatusUnauthorized, bodyBadWorkspaceID)
 	}
+	if known.revoked && sw.RevokedKey == Revoked401 {
+		return refuse(http.StatusUnauthorized, bodyUnauthorized)
+	}
 	if !ok || known.Bearer && !bearer {
 		return refuse(http.StatusForbidden, bodyForbidden)
 	}
@@ -70,6 +77,9 @@ func (s *Server) authenticate(r *http.Request, e *endpoint) (caller, *reply) {
 	if !reaches || (e.ingest || e.write) && known.ReadOnly {
 		return refuse(http.StatusForbidden, bodyForbidden)
 	}
+	if known.NoPlan && (e.ingest || e.write) {
+		return refuse(http.StatusForbidden, bodyNoPlan)
+	}
 	return caller{key: APIKey(key), tenant: tenant, orgRead: known.OrgRead}, nil
 }
 
@@ -77,7 +87,8 @@ func (s *Server) authenticate(r *http.Request, e *endpoint) (caller, *reply) {
 type standing struct {
 	Key
 
-	listed bool
+	listed  bool
+	revoked bool
 }
 
 // credential returns the key a request carries and whether it came as a bearer
@@ -120,8 +131,8 @@ func (s *Server) lookup(key string) (standing, bool) {
 	defer s.mu.Unlock()
 	k, listed := s.keys[key]
 	switch {
-	case listed && k == nil: // revoked
-		return standing{}, false
+	case listed && k == nil:
+		return standing{revoked: true}, false
 	case listed:
 		return standing{Key: *k, listed: true}, true
 	default:
@@ -136,6 +147,20 @@ func (s *Server) SetKey(key string, k Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.keys[key] = &k
+}
+
+// SetKeys makes these the only keys that are known, in one step; those that
+// were are unknown from now on, not revoked. Whether keys that are not known
+// are taken stays as New was told.
+func (s *Server) SetKeys(keys map[string]Key) {
+	known := make(map[string]*Key, len(keys))
+	for name, k := range keys {
+		k.Workspaces = slices.Clone(k.Workspaces)
+		known[name] = &k
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = known
 }
 
 // RemoveKey revokes a key, also where any key is taken. SetKey brings it back.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestParseChaosReadsSharesOfFaults(t *testing.T) {
@@ -69,7 +70,7 @@ func TestChaosIsRepeatableAndKeepsItsShares(t *testing.T) {
 		p, seen := newFaultPlan(seed, c), map[string]int{}
 		for range n {
 			name := "none"
-			if f := p.next(route(http.MethodPost, tracesPath)); f != nil {
+			if f := p.next(route(http.MethodPost, tracesPath), time.Time{}); f != nil {
 				name = f.label()
 			}
 			seen[name]++

@@ -94,6 +94,10 @@ type Key struct {
 	// OrgRead keys may read the usage of their organization, which takes the
 	// permission organization:read (LangSmith docs: granular usage).
 	OrgRead bool `json:"org_read,omitempty"`
+	// NoPlan keys belong to an organization without a plan: what they send is
+	// refused with 403. What their reads get is not known; here they are
+	// answered.
+	NoPlan bool `json:"no_plan,omitempty"`
 	// Bearer marks an OAuth token, taken as "Authorization: Bearer" only; an
 	// API key in that header is refused with 401.
 	Bearer bool `json:"bearer,omitempty"`
@@ -175,6 +179,28 @@ type Switches struct {
 	// ExtraUpdate is what becomes of a run's extra when an update has one, too.
 	ExtraUpdate ExtraUpdate `json:"extra_update"`
 
+	// AuthWording is how a request without a key that is good is refused.
+	AuthWording Wording `json:"auth_wording"`
+	// RevokedKey is the answer to a key that was revoked.
+	RevokedKey RevokedKey `json:"revoked_key"`
+	// QuotaWording is how a month whose traces are used up is told.
+	QuotaWording Wording `json:"quota_wording"`
+
+	// NameMax is how many characters a run's name may have; a longer one fails
+	// its whole request with 422, as it did in 2024 at 128 (langchain 17950). 0
+	// is no limit.
+	NameMax int `json:"name_max"`
+	// BigIntegers is whether an integer that fits into no 64 bits fails its
+	// whole request; some calls passed and others failed (langsmith-sdk 637).
+	BigIntegers Check `json:"big_integers"`
+	// NULBytes is whether a NUL character in a run's or span's text fails the
+	// whole request. It has been reported of a neighbour of the service only.
+	NULBytes Check `json:"nul_bytes"`
+	// CutBytes is the size of a body, as sent, beyond which the connection is
+	// reset during the upload, as LangSmith Cloud has been reported to do at
+	// about 20 MB (LangChain forum 217 and 2717). 0 is no limit.
+	CutBytes int64 `json:"cut_bytes"`
+
 	// QuotaUpdates is what becomes, once the month's traces are used up, of
 	// requests that hold only traces counted already.
 	QuotaUpdates QuotaUpdates `json:"quota_updates"`
@@ -182,6 +208,18 @@ type Switches struct {
 	QuotaOTLP QuotaOTLP `json:"quota_otlp"`
 	// UsageLag is how far the usage reads are behind.
 	UsageLag Lag `json:"usage_lag"`
+
+	// ZstdFrames is how much is looked at of a body of several zstd frames, of
+	// OTLP and of run operations.
+	ZstdFrames ZstdFrames `json:"zstd_frames"`
+	// ReadLag is how long what was taken cannot be read yet: the service works
+	// on it after its answer (LangSmith docs: trace-with-opentelemetry).
+	ReadLag Delay `json:"read_lag"`
+	// EmptyBatch is the answer to a batch without runs.
+	EmptyBatch EmptyBatch `json:"empty_batch"`
+	// InfoNeedsKey has /info ask for a key, as a setting of self-hosted
+	// installations does (langsmith-go: info.go).
+	InfoNeedsKey bool `json:"info_needs_key"`
 }
 
 // Treatment is what becomes of a body in a given encoding or format.
@@ -234,7 +272,7 @@ func (m *Malformed) UnmarshalText(text []byte) error {
 	return parseEnum("malformed", malformedNames, text, m)
 }
 
-// Window is how OTLP start times far from now are met.
+// Window is how start times far from now are met.
 type Window uint8
 
 // The possibilities of the start-time window.
@@ -245,9 +283,11 @@ const (
 	Window400
 	// Window422 refuses the whole request with 422.
 	Window422
+	// WindowLost answers as if the request had been taken, and drops all of it.
+	WindowLost
 )
 
-var windowNames = []string{"off", "400", "422"}
+var windowNames = []string{"off", "400", "422", "lost"}
 
 // String returns the name that UnmarshalText takes.
 func (w Window) String() string { return enumName(windowNames, w) }
@@ -255,7 +295,7 @@ func (w Window) String() string { return enumName(windowNames, w) }
 // MarshalText implements encoding.TextMarshaler.
 func (w Window) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
 
-// UnmarshalText takes off, 400 or 422.
+// UnmarshalText takes off, 400, 422 or lost.
 func (w *Window) UnmarshalText(text []byte) error { return parseEnum("window", windowNames, text, w) }
 
 // ProjectSource is what names a span's project where two things do.

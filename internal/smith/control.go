@@ -36,15 +36,19 @@ GET    feedback?limit=N               feedback, as it is now
 GET    operations?limit=N             posts, patches, feedback and attachments in the order they were taken
 GET    wait?spans=N&timeout=30s       returns once N spans have arrived; runs=N and requests=N likewise
 GET    faults                         what is left of the script, and what may be in it
-POST   faults                         {"script":[FAULT...],"standing":FAULT or null,"chaos":"429=0.2"}
+POST   faults                         {"script":[FAULT...],"standing":FAULT or null,"chaos":"429=0.2","situation":"incident"}
 DELETE faults                         ends all faults and releases what hangs
 POST   release                        releases what hangs
 GET    switches, POST switches        what nobody could verify about the service:
-       otlp_zstd, otlp_json, runs_zstd taken|415|lost; otlp_malformed 400|lost; otlp_window, runs_window off|400|422;
+       otlp_zstd, otlp_json, runs_zstd taken|415|lost; otlp_malformed 400|lost; otlp_window, runs_window off|400|422|lost;
        otlp_project header|attribute; otlp_bare_path true|false; runs_duplicate partial|whole;
        runs_max N, 0 for no limit; feedback_order free|run_first; extra_update merge|replace;
-       quota_updates taken|refused; quota_otlp 429|lost; usage_lag DURATION, such as 90m
-POST   keys                           {"KEY":{"tenant":"UUID","org_scoped":true,"org_read":true} or null to revoke}
+       auth_wording, quota_wording current|old; revoked_key 403|401; name_max N characters, 0 for no limit;
+       big_integers, nul_bytes off|400|422; cut_bytes N, 0 for none: a larger body has its connection reset;
+       quota_updates taken|refused; quota_otlp 429|lost; usage_lag DURATION, such as 90m;
+       zstd_frames all|first; read_lag DURATION; empty_batch taken|422; info_needs_key true|false
+POST   keys                           {"KEY":{"tenant":"UUID","org_scoped":true,...} or null to revoke}; also workspaces,
+       read_only, org_read, no_plan, bearer
 GET    limits, POST limits            {"default":LIMITS,"tenants":{"UUID":LIMITS or null for the default}}; LIMITS:
        monthly_traces, hourly_events, hourly_bytes, minute_events, user_monthly_traces, user_longlived_traces;
        0 for no limit, what is not named stays
@@ -52,8 +56,8 @@ GET    usage?tenant=UUID              what tenants have used by month and hour, 
 POST   traffic                        {"tenant":"UUID","traces":N,"events":N,"bytes":N} counted as another sender's
 GET    clock, POST clock              {"offset":"36h"} from the real time, or {"now":"2026-12-01T00:00:00Z"}
 POST   reset                          forgets what has arrived and was counted; limits, clock and the like stay
-FAULT is {"use":"monthly_quota"} or any of name, match, count (-1: forever), stage, latency, hang, reset,
-status, header, retry_after, body, body_bytes, bytes_per_second; the latter override the former.
+FAULT is {"use":"monthly_quota"} or any of name, match, method, count (-1: forever), for, every, stage, latency, hang,
+reset, status, header, redirect, retry_after, body, body_bytes, bytes_per_second; the latter override the former.
 `
 
 // controls are the calls of the control API.
@@ -225,6 +229,8 @@ type faultsView struct {
 	Script   []faultView     `json:"script,omitempty"`
 	Standing json.RawMessage `json:"standing,omitempty"`
 	Chaos    *string         `json:"chaos,omitempty"`
+	// Situation is scripted after Script.
+	Situation string `json:"situation,omitempty"`
 }
 
 func (s *Server) controlSetFaults(w http.ResponseWriter, r *http.Request) error {
@@ -240,6 +246,13 @@ func (s *Server) controlSetFaults(w http.ResponseWriter, r *http.Request) error 
 			return badRequest("script[%d]: %v", i, err)
 		}
 		script[i] = f
+	}
+	if body.Situation != "" {
+		played, err := parseSituation(body.Situation)
+		if err != nil {
+			return badRequest("%v", err)
+		}
+		script = append(script, played.Faults()...)
 	}
 	standing, err := parseStanding(body.Standing)
 	if err != nil {
@@ -283,7 +296,8 @@ func (s *Server) controlGetFaults(w http.ResponseWriter, _ *http.Request) error 
 		Standing *faultView  `json:"standing"`
 		Chaos    string      `json:"chaos"`
 		Known    []Canned    `json:"known"` // values of "use"
-	}{Script: []faultView{}, Chaos: chaos.String(), Known: CannedFaults()}
+		Played   []Situation `json:"situations"`
+	}{Script: []faultView{}, Chaos: chaos.String(), Known: CannedFaults(), Played: Situations()}
 	for _, f := range s.PendingFaults() {
 		answer.Script = append(answer.Script, viewFault(f))
 	}

@@ -191,6 +191,7 @@ func TestControlSaysWhatIsWrongWithAFault(t *testing.T) {
 func TestControlShowsFaultsAsItTakesThem(t *testing.T) {
 	faults := []Fault{
 		{Name: "x", Match: "/otel", Count: 2, Stage: StageHeaders, Latency: time.Second, Hang: true, Reset: true},
+		{Method: "GET", Count: 1, For: time.Minute, Every: 3, Status: 302, Redirect: "https"},
 		{Count: Forever, Status: 429, RetryAfter: "1", Body: "b", BodyBytes: 3, BytesPerSecond: 4, Header: http.Header{"A": {"b"}}},
 	}
 	for _, c := range CannedFaults() {
@@ -232,14 +233,20 @@ func TestControlSetsSwitchesAndKeys(t *testing.T) {
 	c.post("switches", `{"otlp_zstd":"lost","otlp_window":"422"}`)
 	c.post("switches", `{"otlp_json":"415","otlp_malformed":"lost","otlp_project":"attribute","otlp_bare_path":true,
 		"runs_zstd":"415","runs_window":"400","runs_duplicate":"whole","runs_max":7,"feedback_order":"run_first","extra_update":"replace",
-		"quota_updates":"refused","quota_otlp":"lost","usage_lag":"1h"}`).want(t, 200,
+		"auth_wording":"old","revoked_key":"401","quota_wording":"old","name_max":128,"big_integers":"422","nul_bytes":"400","cut_bytes":20971520,
+		"quota_updates":"refused","quota_otlp":"lost","usage_lag":"1h",
+		"zstd_frames":"first","read_lag":"3s","empty_batch":"422","info_needs_key":true}`).want(t, 200,
 		`{"otlp_zstd":"lost","otlp_json":"415","otlp_malformed":"lost","otlp_window":"422","otlp_project":"attribute","otlp_bare_path":true,`+
 			`"runs_zstd":"415","runs_window":"400","runs_duplicate":"whole","runs_max":7,"feedback_order":"run_first","extra_update":"replace",`+
-			`"quota_updates":"refused","quota_otlp":"lost","usage_lag":"1h0m0s"}`+"\n")
+			`"auth_wording":"old","revoked_key":"401","quota_wording":"old","name_max":128,"big_integers":"422","nul_bytes":"400","cut_bytes":20971520,`+
+			`"quota_updates":"refused","quota_otlp":"lost","usage_lag":"1h0m0s",`+
+			`"zstd_frames":"first","read_lag":"3s","empty_batch":"422","info_needs_key":true}`+"\n")
 	want := Switches{
 		Lost, Unsupported, MalformedLost, Window422, AttributeFirst, true,
 		Unsupported, Window400, DuplicateWhole, 7, FeedbackRunFirst, ExtraReplace,
+		WordingOld, Revoked401, WordingOld, 128, Check422, Check400, 20 << 20,
 		UpdatesRefused, QuotaOTLPLost, Lag(time.Hour),
+		FramesFirst, Delay(3 * time.Second), Empty422, true,
 	}
 	if got := s.currentSwitches(); got != want {
 		t.Errorf("switches = %+v, want %+v", got, want)
@@ -248,6 +255,7 @@ func TestControlSetsSwitchesAndKeys(t *testing.T) {
 		t.Errorf("a wrong switch = %d %q", a.status, a.body)
 	}
 
+	s.SetSwitches(Switches{})
 	c.post("keys", `{"`+keyA+`":null,"`+keyB+`":{"tenant":"`+tenantB+`","read_only":true}}`).want(t, 204, "")
 	c.export(nil).want(t, 403, bodyForbidden)
 	c.export(nil, "X-Api-Key", keyB).want(t, 403, bodyForbidden)

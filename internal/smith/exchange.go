@@ -146,6 +146,9 @@ func (s *Server) sendShaped(ctx context.Context, x *exchange, a reply) {
 	for name, values := range f.Header {
 		h[http.CanonicalHeaderKey(name)] = slices.Clone(values)
 	}
+	if f.Redirect != "" {
+		h.Set("Location", redirectTo(f.Redirect, x.r.Request))
+	}
 	if v := retryAfter(f.RetryAfter, s.cfg.Now()); v != "" {
 		h.Set("Retry-After", v)
 	}
@@ -170,6 +173,14 @@ func (s *Server) sendShaped(ctx context.Context, x *exchange, a reply) {
 	default:
 		_, _ = io.Copy(x.w, body)
 	}
+}
+
+// redirectTo resolves Fault.Redirect for a request.
+func redirectTo(base string, r *http.Request) string {
+	if base == "https" {
+		base = "https://" + r.Host
+	}
+	return strings.TrimSuffix(base, "/") + r.URL.RequestURI()
 }
 
 // trickle writes body at a steady pace, or breaks off when nobody waits for it.

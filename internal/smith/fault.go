@@ -55,8 +55,16 @@ type Fault struct {
 	// path below the /api prefixes, such as /otel or /sessions, with all that
 	// is under it.
 	Match string
+	// Method limits it to requests of one method; empty: any.
+	Method string
 	// Count is how many matching requests it strikes: 0 is one, Forever all.
 	Count int
+	// For ends it that long after it was scripted, by the server's clock, if
+	// Count does not end it before; with it, a Count of 0 is Forever. 0: no end.
+	For time.Duration
+	// Every lets it strike only each so many-th of the matching requests,
+	// beginning with the first; the others go on down the script. 0 and 1: all.
+	Every int
 
 	// Stage is when it strikes.
 	Stage Stage
@@ -75,6 +83,9 @@ type Fault struct {
 	// RetryAfter is the Retry-After header, as it is, garbage included; but
 	// "date+30s" becomes the HTTP date 30 seconds from the server's clock.
 	RetryAfter string
+	// Redirect is where the Location header leads: a base URL, to which the
+	// request's path is added, or "https" for the same host over TLS.
+	Redirect string
 	// Body is the answer's body where Status is set. Without a Content-Type
 	// in Header it goes out as JSON, or with none at all when empty.
 	Body string
@@ -82,6 +93,14 @@ type Fault struct {
 	BodyBytes int64
 	// BytesPerSecond paces the answer's body; 0 is unpaced.
 	BytesPerSecond int
+}
+
+// scripted is a fault in the script. Its Count is what it has left.
+type scripted struct {
+	Fault
+
+	until time.Time // when For ends it
+	seen  int       // matching requests, for Every
 }
 
 // Times returns f striking n requests.
@@ -95,6 +114,9 @@ func (f Fault) Always() Fault { return f.Times(Forever) }
 
 // matches reports whether f strikes requests to e.
 func (f *Fault) matches(e endpoint) bool {
+	if f.Method != "" && !strings.EqualFold(f.Method, e.asked) {
+		return false
+	}
 	switch f.Match {
 	case "":
 		return true
@@ -104,6 +126,15 @@ func (f *Fault) matches(e endpoint) bool {
 		want := below(clean(f.Match))
 		return want == "/" || e.path == want || strings.HasPrefix(e.path, want+"/")
 	}
+}
+
+// over reports whether the fault's time is up.
+func (f *scripted) over(now time.Time) bool { return !f.until.IsZero() && !now.Before(f.until) }
+
+// due counts a matching request and reports whether it is one to strike.
+func (f *scripted) due() bool {
+	f.seen++
+	return f.Every <= 1 || (f.seen-1)%f.Every == 0
 }
 
 // label names f in statistics.
@@ -121,7 +152,7 @@ func (f *Fault) label() string {
 // faultPlan decides which fault strikes next: the first of the script that
 // matches and has strikes left, else the standing one, else chaos.
 type faultPlan struct {
-	script   []Fault // Count: strikes left, or Forever
+	script   []scripted
 	standing *Fault
 	chaos    Chaos
 	dice     *rand.Rand
@@ -132,12 +163,13 @@ func newFaultPlan(seed uint64, chaos Chaos) faultPlan {
 }
 
 // next takes the fault for a request to e off the plan; nil is none.
-func (p *faultPlan) next(e endpoint) *Fault {
+func (p *faultPlan) next(e endpoint, now time.Time) *Fault {
+	p.script = slices.DeleteFunc(p.script, func(f scripted) bool { return f.over(now) })
 	for i := range p.script {
-		if !p.script[i].matches(e) {
+		if !p.script[i].matches(e) || !p.script[i].due() {
 			continue
 		}
-		f := p.script[i]
+		f := p.script[i].Fault
 		if f.Count != Forever {
 			p.script[i].Count--
 			if p.script[i].Count <= 0 {
@@ -155,27 +187,37 @@ func (p *faultPlan) next(e endpoint) *Fault {
 
 // pickFault returns the fault that strikes a request to e, or nil.
 func (s *Server) pickFault(e endpoint) *Fault {
+	now := s.cfg.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.faults.next(e)
+	return s.faults.next(e, now)
 }
 
 // Script appends faults to the script. For each request the first one in it
 // that matches strikes, and leaves the script when its Count is used up.
 func (s *Server) Script(faults ...Fault) {
+	now := s.cfg.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range faults {
-		if f.Count == 0 {
+		switch {
+		case f.Count == 0 && f.For > 0:
+			f.Count = Forever
+		case f.Count == 0:
 			f.Count = 1
 		}
-		f.Header = f.Header.Clone()
-		s.faults.script = append(s.faults.script, f)
+		one := scripted{Fault: f}
+		if f.For > 0 {
+			one.until = now.Add(f.For)
+		}
+		one.Header = f.Header.Clone()
+		s.faults.script = append(s.faults.script, one)
 	}
 }
 
 // SetStanding sets the fault for requests that no script entry strikes, for
-// as long as it is set; its Count does not matter. Nil ends it.
+// as long as it is set; its Count, For and Every do not matter. Nil
+// ends it.
 func (s *Server) SetStanding(f *Fault) {
 	if f != nil {
 		standing := *f
@@ -205,9 +247,16 @@ func (s *Server) ClearFaults() {
 
 // PendingFaults returns what is left of the script.
 func (s *Server) PendingFaults() []Fault {
+	now := s.cfg.Now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Clone(s.faults.script)
+	left := []Fault{}
+	for i := range s.faults.script {
+		if f := &s.faults.script[i]; !f.over(now) {
+			left = append(left, f.Fault)
+		}
+	}
+	return left
 }
 
 // Release lets every request that hangs now go on to its answer.

@@ -53,6 +53,9 @@ func (s *Server) runsBatch(r *request, from caller) reply {
 		if err := json.Unmarshal(x.body, &batch); err != nil {
 			return unprocessable("invalid batch JSON: %v", err)
 		}
+		if r.sw.EmptyBatch == Empty422 && len(batch.Post)+len(batch.Patch) == 0 {
+			return unprocessable("invalid batch JSON: the batch is empty")
+		}
 		if s.shallow(r.sw, x.in.Workspace) {
 			return s.store.countRuns(x.in, r.route.pattern, [4]int64{int64(len(batch.Post)), int64(len(batch.Patch))}, nil)
 		}
@@ -250,6 +253,9 @@ func (s *Server) takeOps(x *ingest, ops []op) error {
 			return err
 		}
 	}
+	if err := checkRunValues(ops, &x.r.sw); err != nil {
+		return err
+	}
 	if s.cfg.Keep == KeepCounts {
 		var counts [4]int64
 		for i := range ops {
@@ -264,7 +270,8 @@ func (s *Server) takeOps(x *ingest, ops []op) error {
 
 // shallow reports whether operations are counted without a look into them.
 func (s *Server) shallow(sw Switches, tenant string) bool {
-	return s.cfg.Keep == KeepCounts && sw.RunsWindow == WindowOff && sw.RunsMax == 0 && !s.store.limited(tenant)
+	return s.cfg.Keep == KeepCounts && sw.RunsWindow == WindowOff && sw.RunsMax == 0 && !sw.checksValues() &&
+		!s.store.limited(tenant)
 }
 
 // ingest reads a request, has it taken and words the answer. The 202's body is
@@ -277,7 +284,7 @@ func (s *Server) ingest(r *request, from caller, done string, take func(*ingest)
 	if err == nil {
 		err = take(x)
 	}
-	if errors.Is(err, errVanished) {
+	if errors.Is(err, errVanished) || errors.Is(err, errOutOfWindow) && r.sw.RunsWindow == WindowLost {
 		s.store.lost(x.in)
 		err = nil
 	}
@@ -318,7 +325,7 @@ func (s *Server) readRuns(x *ingest, b *buffers) error {
 	if fate == Lost {
 		return errVanished
 	}
-	body, err := s.decompress(x.in.Encoding, b)
+	body, err := s.decompress(x.r.sw, x.in.Encoding, b)
 	if err != nil {
 		return err
 	}
@@ -331,10 +338,13 @@ func (s *Server) readRuns(x *ingest, b *buffers) error {
 func runsRefusal(r *request, err error) reply {
 	f := r.route.family
 	var no *refusal
+	var python *pythonRefusal
 	var over *limitError
 	switch {
 	case errors.As(err, &over):
-		return over.reply()
+		return over.reply(r.sw.QuotaWording)
+	case errors.As(err, &python):
+		return familyPython.refuse(python.status, python.text)
 	case errors.As(err, &no):
 		return f.refuse(no.status, no.text)
 	case errors.Is(err, errTooLarge):

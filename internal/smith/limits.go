@@ -103,8 +103,11 @@ func (o *limitError) Error() string {
 }
 
 // reply is the 429. It has no Retry-After (langsmith-sdk 3377), and both of
-// the service's halves word it the same.
-func (o *limitError) reply() reply {
+// the service's halves word it the same. The old words are known of the month.
+func (o *limitError) reply(w Wording) reply {
+	if w == WordingOld && o.kind == LimitMonthlyTraces {
+		return literal(http.StatusTooManyRequests, bodyMonthlyOld)
+	}
 	return familyGo.failure(http.StatusTooManyRequests, o.Error())
 }
 

@@ -61,7 +61,10 @@ func start(t testing.TB, cfg Config) (*Server, *client) {
 		ts.Close()
 		tr.CloseIdleConnections()
 	})
-	return s, &client{t: t, url: ts.URL, http: &http.Client{Transport: tr}}
+	return s, &client{t: t, url: ts.URL, http: &http.Client{
+		Transport:     tr,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
 }
 
 // client sends requests to a look-alike.

@@ -42,13 +42,14 @@ func (s *Server) otlp(r *request, from caller) reply {
 	err := s.takeOTLP(r, b, in)
 	var gone *readError
 	var over *limitError
+	var no *refusal
 	switch {
 	case err == nil:
-	case errors.Is(err, errVanished):
+	case errors.Is(err, errVanished), errors.Is(err, errOutOfWindow) && r.sw.OTLPWindow == WindowLost:
 		s.store.lost(in)
 	case errors.As(err, &over):
 		if !in.quota.lost {
-			return over.reply()
+			return over.reply(r.sw.QuotaWording)
 		}
 		s.store.lost(in)
 	case errors.Is(err, errTooLarge):
@@ -58,6 +59,8 @@ func (s *Server) otlp(r *request, from caller) reply {
 		return familyGo.failure(http.StatusUnsupportedMediaType, "Unsupported Media Type: "+err.Error())
 	case errors.Is(err, errOutOfWindow):
 		return windowReply(r.sw.OTLPWindow, err)
+	case errors.As(err, &no):
+		return familyGo.refuse(no.status, no.text)
 	case errors.As(err, &gone):
 		// The body ended early: the client has left and reads no answer.
 		return familyGo.failure(http.StatusBadRequest, "Bad request: "+err.Error())
@@ -111,7 +114,7 @@ func (s *Server) takeOTLP(r *request, b *buffers, in *Request) error {
 	if fate == Lost {
 		return errVanished
 	}
-	payload, err := s.decompress(in.Encoding, b)
+	payload, err := s.decompress(r.sw, in.Encoding, b)
 	if err != nil {
 		return err
 	}
@@ -140,12 +143,19 @@ func (s *Server) takePayload(sw Switches, payload []byte, b *buffers, in *Reques
 	}
 	in.RawBytes = int64(len(payload))
 	var msg *collectorpb.ExportTraceServiceRequest
-	if s.cfg.Keep == KeepSpans {
+	if s.cfg.Keep == KeepSpans || sw.NULBytes != CheckOff {
 		// The scan does not look into values; the service's decoder would.
 		msg = &collectorpb.ExportTraceServiceRequest{}
 		if err := proto.Unmarshal(payload, msg); err != nil {
 			return err
 		}
+		if sw.NULBytes != CheckOff {
+			if err := checkSpanNULs(msg.GetResourceSpans(), sw.NULBytes); err != nil {
+				return err
+			}
+		}
+	}
+	if s.cfg.Keep == KeepSpans {
 		in.Payload = bytes.Clone(payload)
 	}
 	if err := s.store.record(in, heads); err != nil {
@@ -209,7 +219,7 @@ func newZstd(maxRawBytes int64) func() *zstd.Decoder {
 
 // decompress returns the body as it was before compression. The result is
 // valid until b is released.
-func (s *Server) decompress(encoding string, b *buffers) ([]byte, error) {
+func (s *Server) decompress(sw Switches, encoding string, b *buffers) ([]byte, error) {
 	switch encoding {
 	case "identity":
 		if int64(b.wire.Len()) > s.cfg.MaxRawBytes {
@@ -219,7 +229,14 @@ func (s *Server) decompress(encoding string, b *buffers) ([]byte, error) {
 	case "gzip":
 		return b.gunzip(s.cfg.MaxRawBytes)
 	case "zstd":
-		return b.unzstd(s.zstd(), s.cfg.MaxRawBytes)
+		wire := b.wire.Bytes()
+		if sw.ZstdFrames == FramesFirst {
+			var err error
+			if wire, err = firstFrame(wire); err != nil {
+				return nil, fmt.Errorf("failed to decompress: %w", err)
+			}
+		}
+		return b.unzstd(s.zstd(), wire, s.cfg.MaxRawBytes)
 	default:
 		return nil, fmt.Errorf("%w: Content-Encoding %q", errUnsupported, encoding)
 	}
@@ -278,12 +295,15 @@ func (b *buffers) gunzip(limit int64) ([]byte, error) {
 	return b.raw.Bytes(), nil
 }
 
-// unzstd decompresses all frames of b.wire.
-func (b *buffers) unzstd(d *zstd.Decoder, limit int64) ([]byte, error) {
-	out, err := d.DecodeAll(b.wire.Bytes(), b.raw.AvailableBuffer())
+// unzstd decompresses all frames of wire.
+func (b *buffers) unzstd(d *zstd.Decoder, wire []byte, limit int64) ([]byte, error) {
+	out, err := d.DecodeAll(wire, b.raw.AvailableBuffer())
 	switch {
 	case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded):
 		return nil, errTooLarge
+	case errors.Is(err, zstd.ErrMagicMismatch):
+		// As the service says it (LangChain forum 2597).
+		return nil, errors.New("failed to decompress: Unknown frame descriptor")
 	case err != nil:
 		return nil, fmt.Errorf("failed to decompress: %w", err)
 	case int64(len(out)) > limit:

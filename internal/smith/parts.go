@@ -21,6 +21,12 @@ type refusal struct {
 
 func (e *refusal) Error() string { return e.text }
 
+// pythonRefusal is a refusal in the words of the Python service, whichever
+// service was asked.
+type pythonRefusal refusal
+
+func (e *pythonRefusal) Error() string { return e.text }
+
 // unprocessable refuses with 422, the service's answer to what it cannot read.
 func unprocessable(format string, args ...any) error {
 	return &refusal{http.StatusUnprocessableEntity, fmt.Sprintf(format, args...)}

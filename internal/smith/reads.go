@@ -24,9 +24,10 @@ func (s *Server) getRun(r *request, from caller) reply {
 	if !ok {
 		return familyPython.failure(http.StatusUnprocessableEntity, "run_id must be a UUID")
 	}
-	found := s.store.runsOf(from.tenant, func(r *runState) bool { return r.id == RunID(id) })
-	if len(found) == 1 {
-		return literal(http.StatusOK, string(s.readable(&found[0]).appendJSON(nil)))
+	for _, run := range s.readableRuns(r, from.tenant, RunID{}) {
+		if run.ID == RunID(id) {
+			return literal(http.StatusOK, string(s.readable(&run).appendJSON(nil)))
+		}
 	}
 	return literal(http.StatusNotFound, bodyRunNotFound)
 }
@@ -74,8 +75,9 @@ func (s *Server) queryRuns(r *request, from caller) reply {
 	if limit == 0 {
 		limit = maxPage
 	}
-	runs := slices.DeleteFunc(s.store.runsOf(from.tenant, nil), func(run Run) bool { return !q.wants(&run) })
-	slices.SortStableFunc(runs, func(a, b Run) int { return cmp.Compare(b.Seq, a.Seq) })
+	trace, _ := parseUUID(q.Trace) // the zero one is no trace's
+	runs := slices.DeleteFunc(s.readableRuns(r, from.tenant, RunID(trace)), func(run Run) bool { return !q.wants(&run) })
+	slices.SortStableFunc(runs, func(a, b Run) int { return cmp.Or(b.Time.Compare(a.Time), cmp.Compare(b.Seq, a.Seq)) })
 	var next any
 	if offset+limit < len(runs) {
 		next = strconv.Itoa(offset + limit)

@@ -31,19 +31,25 @@ const (
 
 // Bodies that people have published, letter for letter.
 const (
-	bodyUnauthorized   = `{"error":"Unauthorized"}` + "\n"
-	bodyLegacyKey      = `{"error":"Unauthorized: Using outdated v1 api key. Please use v2 api key."}` + "\n"
-	bodyBadWorkspaceID = `{"detail":"UUID header value was not a valid UUID"}`
-	bodyForbidden      = `{"error":"Forbidden"}` + "\n"
-	bodyNoPlan         = `{"error":"Forbidden - no plan found"}` + "\n"
-	bodyMonthlyQuota   = `{"error":"Too many requests: tenant exceeded usage limits: Monthly unique traces usage limit exceeded"}` + "\n"
-	bodyMonthlyOld     = `{"detail":"Monthly unique traces usage limit exceeded"}`
-	bodyUserLimit      = `{"error":"usage limit monthly_longlived_traces of 5000 exceeded"}` + "\n"
-	bodyThrottled      = `{"detail":"Too many requests"}`
-	bodyNotFound       = `{"detail":"Not Found"}`
-	bodyRunNotFound    = `{"detail":"Run not found"}`
-	bodyConflictGo     = `{"error":"Conflict: payload already received: payloads already received"}` + "\n"
-	bodyConflictPython = `{"detail":"Payloads already received"}`
+	bodyUnauthorized    = `{"error":"Unauthorized"}` + "\n"
+	bodyLegacyKey       = `{"error":"Unauthorized: Using outdated v1 api key. Please use v2 api key."}` + "\n"
+	bodyBadWorkspaceID  = `{"detail":"UUID header value was not a valid UUID"}`
+	bodyForbidden       = `{"error":"Forbidden"}` + "\n"
+	bodyForbiddenOld    = `{"detail":"Forbidden"}`
+	bodyUnauthorizedOld = `{"detail":"Invalid token"}`
+	bodyLegacyKeyOld    = `{"detail":"Using legacy API key. Please generate a new API key."}`
+	bodyDamaged         = `{"error":"Unprocessable entity: error reading multipart data: multipart: NextPart: EOF"}` + "\n"
+	bodyUndecodable     = `{"error":"Unprocessable entity: error reading multipart data: failed to decompress: Unknown frame descriptor"}` + "\n"
+	bodyIntTooBig       = `{"detail":"int too big to convert"}`
+	bodyNoPlan          = `{"error":"Forbidden - no plan found"}` + "\n"
+	bodyMonthlyQuota    = `{"error":"Too many requests: tenant exceeded usage limits: Monthly unique traces usage limit exceeded"}` + "\n"
+	bodyMonthlyOld      = `{"detail":"Monthly unique traces usage limit exceeded"}`
+	bodyUserLimit       = `{"error":"usage limit monthly_longlived_traces of 5000 exceeded"}` + "\n"
+	bodyThrottled       = `{"detail":"Too many requests"}`
+	bodyNotFound        = `{"detail":"Not Found"}`
+	bodyRunNotFound     = `{"detail":"Run not found"}`
+	bodyConflictGo      = `{"error":"Conflict: payload already received: payloads already received"}` + "\n"
+	bodyConflictPython  = `{"detail":"Payloads already received"}`
 
 	// The sentence of both is published; which service pairs it with the code
 	// word as "error" and "message" is read from the SDKs' handling of it.
@@ -53,15 +59,12 @@ const (
 		`Please provide 'X-Tenant-ID' header."}`
 )
 
-// Pages of the nginx in front of the service.
-const (
-	page413 = "<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>\r\n" +
-		"<center><h1>413 Request Entity Too Large</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
-	page405 = "<html>\r\n<head><title>405 Not Allowed</title></head>\r\n<body>\r\n" +
-		"<center><h1>405 Not Allowed</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
-	page502 = "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n" +
-		"<center><h1>502 Bad Gateway</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
-)
+// oldBodies are the refusals of access as the Python service worded them.
+var oldBodies = map[string]string{
+	bodyUnauthorized: bodyUnauthorizedOld, // langsmith-sdk 1412
+	bodyForbidden:    bodyForbiddenOld,    // langsmith-sdk 637
+	bodyLegacyKey:    bodyLegacyKeyOld,    // client-web 8018
+}
 
 // literal answers with a body that is already encoded as JSON.
 func literal(status int, body string) reply {

@@ -15,6 +15,7 @@ type endpoint struct {
 	id      string // what {id} stood for
 	allow   string // the methods that the path has, where it lacks the one asked for
 
+	asked  string // the request's own method
 	method string
 	family family
 	open   bool // needs no key

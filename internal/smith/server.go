@@ -3,6 +3,7 @@ package smith
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -158,15 +159,25 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	req := &request{Request: r, route: route(r.Method, path), sw: s.currentSwitches()}
+	req.route.asked = r.Method
 	if r.Body == nil {
 		r.Body = http.NoBody
 	}
 	r.Body = http.MaxBytesReader(nil, r.Body, s.cfg.MaxBodyBytes)
+	if req.sw.CutBytes > 0 {
+		req.cut = &cutReader{ReadCloser: r.Body, left: req.sw.CutBytes}
+		r.Body = req.cut
+	}
 	f := s.pickFault(req.route)
 	s.store.arrived(f)
 	x := &exchange{w: w, r: req, fault: f}
 	if f == nil {
-		s.send(r.Context(), x, s.respond(req))
+		answer := s.respond(req)
+		if req.cut != nil && req.cut.over {
+			s.reset(x)
+			return
+		}
+		s.send(r.Context(), x, answer)
 		return
 	}
 	s.carryOut(r.Context(), x)
@@ -178,6 +189,35 @@ type request struct {
 
 	route endpoint
 	sw    Switches
+	cut   *cutReader // nil: bodies of any size are read
+}
+
+// errCut ends a body under Switches.CutBytes. Nobody reads its words.
+var errCut = errors.New("the connection is cut")
+
+// cutReader is a body of which no more than so much is read: then the
+// connection is reset, however much is still to come.
+type cutReader struct {
+	io.ReadCloser
+
+	left int64
+	over bool
+}
+
+// Read implements io.Reader.
+func (c *cutReader) Read(p []byte) (int, error) {
+	if c.left <= 0 {
+		// Is there any more?
+		n, err := c.ReadCloser.Read(p[:min(len(p), 1)])
+		if n == 0 {
+			return 0, err
+		}
+		c.over = true
+		return 0, errCut
+	}
+	n, err := c.ReadCloser.Read(p[:min(int64(len(p)), c.left)])
+	c.left -= int64(n)
+	return n, err
 }
 
 // respond produces the service's own answer.
@@ -194,7 +234,7 @@ func (s *Server) respond(r *request) reply {
 		a.header.Set("Allow", e.allow)
 		return a
 	}
-	if e.open {
+	if e.open && !r.sw.InfoNeedsKey {
 		return e.handle(s, r, caller{})
 	}
 	from, refusal := s.authenticate(r.Request, &e)

@@ -128,13 +128,17 @@ type faultView struct {
 	Use            Canned            `json:"use,omitempty"` // start from this one
 	Name           string            `json:"name,omitempty"`
 	Match          *string           `json:"match,omitempty"`
+	Method         string            `json:"method,omitempty"`
 	Count          int               `json:"count,omitempty"`
+	For            string            `json:"for,omitempty"`
+	Every          int               `json:"every,omitempty"`
 	Stage          *Stage            `json:"stage,omitempty"`
 	Latency        string            `json:"latency,omitempty"`
 	Hang           bool              `json:"hang,omitempty"`
 	Reset          bool              `json:"reset,omitempty"`
 	Status         int               `json:"status,omitempty"`
 	Header         map[string]string `json:"header,omitempty"`
+	Redirect       string            `json:"redirect,omitempty"`
 	RetryAfter     string            `json:"retry_after,omitempty"`
 	Body           *string           `json:"body,omitempty"`
 	BodyBytes      int64             `json:"body_bytes,omitempty"`
@@ -155,15 +159,13 @@ func (v faultView) fault() (Fault, error) {
 		return f, fmt.Errorf("status %d is not from 200 to 599", v.Status)
 	case v.Count < Forever:
 		return f, fmt.Errorf("count %d is neither positive nor -1, which is forever", v.Count)
+	case v.Every < 0:
+		return f, fmt.Errorf("every %d is negative", v.Every)
 	case v.BodyBytes < 0 || v.BytesPerSecond < 0:
 		return f, fmt.Errorf("body_bytes %d and bytes_per_second %d must not be negative", v.BodyBytes, v.BytesPerSecond)
 	}
-	if v.Latency != "" {
-		d, err := time.ParseDuration(v.Latency)
-		if err != nil || d < 0 {
-			return f, fmt.Errorf("latency %q is not a duration, such as 250ms", v.Latency)
-		}
-		f.Latency = d
+	if err := v.durations(&f); err != nil {
+		return f, err
 	}
 	if v.Name != "" {
 		f.Name = v.Name
@@ -186,15 +188,40 @@ func (v faultView) fault() (Fault, error) {
 		}
 		f.Header.Set(name, value)
 	}
+	if v.Method != "" {
+		f.Method = v.Method
+	}
+	if v.Redirect != "" {
+		f.Redirect = v.Redirect
+	}
+	f.Every = max(f.Every, v.Every)
 	f.Count, f.RetryAfter, f.BodyBytes, f.BytesPerSecond = v.Count, v.RetryAfter, v.BodyBytes, v.BytesPerSecond
 	f.Hang, f.Reset = f.Hang || v.Hang, f.Reset || v.Reset
 	return f, nil
 }
 
+// durations reads the view's durations into f.
+func (v *faultView) durations(f *Fault) error {
+	for _, t := range []struct {
+		name, text string
+		dst        *time.Duration
+	}{{"latency", v.Latency, &f.Latency}, {"for", v.For, &f.For}} {
+		if t.text == "" {
+			continue
+		}
+		d, err := time.ParseDuration(t.text)
+		if err != nil || d < 0 {
+			return fmt.Errorf("%s %q is not a duration, such as 250ms", t.name, t.text)
+		}
+		*t.dst = d
+	}
+	return nil
+}
+
 // viewFault shows a fault such that its fault method gives it back.
 func viewFault(f Fault) faultView {
 	v := faultView{
-		Name: f.Name, Count: f.Count, Hang: f.Hang, Reset: f.Reset, Status: f.Status,
+		Name: f.Name, Method: f.Method, Count: f.Count, Every: f.Every, Redirect: f.Redirect, Hang: f.Hang, Reset: f.Reset, Status: f.Status,
 		RetryAfter: f.RetryAfter, BodyBytes: f.BodyBytes, BytesPerSecond: f.BytesPerSecond,
 	}
 	if f.Match != "" {
@@ -205,6 +232,9 @@ func viewFault(f Fault) faultView {
 	}
 	if f.Body != "" {
 		v.Body = &f.Body
+	}
+	if f.For != 0 {
+		v.For = f.For.String()
 	}
 	if f.Latency != 0 {
 		v.Latency = f.Latency.String()

@@ -41,6 +41,14 @@ type fakeSource struct {
 	quota   func(context.Context) (*weirv1.GetQuotaResponse, error)
 	set     func(*weirv1.SetQuotaRequest) (*weirv1.SetQuotaResponse, error)
 	release func(*weirv1.ReleaseHeldRequest) (*weirv1.ReleaseHeldResponse, error)
+	test    func(context.Context, func(*weirv1.SendTestResponse) error) error
+}
+
+func (f *fakeSource) SendTest(ctx context.Context, _ *weirv1.SendTestRequest, report func(*weirv1.SendTestResponse) error) error {
+	if f.test == nil {
+		return report(&weirv1.SendTestResponse{Result: &weirv1.SendTestResult{Ok: true}})
+	}
+	return f.test(ctx, report)
 }
 
 func (f *fakeSource) Quota(ctx context.Context) (*weirv1.GetQuotaResponse, error) {

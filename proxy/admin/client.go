@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"net/netip"
 	"time"
 
 	"weir/internal/listen"
@@ -24,9 +23,10 @@ const dialTimeout = 5 * time.Second
 // context's business. Proxies of the environment are not used, redirects not
 // followed.
 func Dial(addr, token string) weirv1connect.AdminServiceClient {
-	network, target, host := "tcp", dialAddr(addr), dialAddr(addr)
-	if path, ok := listen.SocketPath(addr); ok {
-		network, target, host = "unix", path, "localhost"
+	network, target := listen.Reachable(addr)
+	host := target
+	if network == "unix" {
+		host = "localhost"
 	}
 	dialer := &net.Dialer{Timeout: dialTimeout}
 	var transport http.RoundTripper = &http.Transport{
@@ -45,26 +45,6 @@ func Dial(addr, token string) weirv1connect.AdminServiceClient {
 		},
 	}
 	return weirv1connect.NewAdminServiceClient(client, "http://"+host)
-}
-
-// dialAddr turns the unspecified address into loopback.
-func dialAddr(addr string) string {
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return addr // the dialer says what is wrong with it
-	}
-	if host == "" {
-		return net.JoinHostPort("127.0.0.1", port)
-	}
-	ip, err := netip.ParseAddr(host)
-	switch {
-	case err != nil || !ip.IsUnspecified():
-		return addr
-	case ip.Is4():
-		return net.JoinHostPort("127.0.0.1", port)
-	default:
-		return net.JoinHostPort("::1", port)
-	}
 }
 
 // bearerTransport adds the token to every request.

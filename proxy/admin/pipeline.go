@@ -22,6 +22,9 @@ type Pipeline struct {
 	Acceptor  *proxy.Acceptor
 	Forwarder *proxy.Forwarder
 	Now       func() time.Time // nil: time.Now
+
+	// Tester makes the tests of SendTest. Nil: there are none.
+	Tester func(context.Context, *weirv1.SendTestRequest, func(*weirv1.SendTestResponse) error) error
 }
 
 func (p *Pipeline) now() time.Time {

@@ -55,6 +55,12 @@ type Source interface {
 	// in full, or says what it would release.
 	ReleaseHeld(ctx context.Context, req *weirv1.ReleaseHeldRequest) (*weirv1.ReleaseHeldResponse, error)
 
+	// SendTest sends one trace the whole way and calls report for each step that
+	// has ended, and at last with the result. It returns when that is done, when
+	// report fails or when ctx ends. The request is valid. One call is made at a
+	// time, and report is not called after SendTest has returned.
+	SendTest(ctx context.Context, req *weirv1.SendTestRequest, report func(*weirv1.SendTestResponse) error) error
+
 	// Ready says whether exports would be taken now, and in sentences without
 	// secrets why not, or what is wrong all the same.
 	Ready() (ok bool, reasons []string)

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"connectrpc.com/connect"
@@ -26,6 +27,7 @@ type service struct {
 	src      Source
 	log      *slog.Logger
 	stopping context.Context // of the server; not a call's
+	testing  sync.Mutex      // held while a test runs
 }
 
 var _ weirv1connect.AdminServiceHandler = (*service)(nil)

@@ -5,8 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/http/httputil"
-	"net/url"
+	"sync/atomic"
 
 	"weir/internal/inflight"
 	"weir/proxy"
@@ -17,15 +16,13 @@ import (
 // number of goroutines.
 type Handler struct {
 	cfg     Config
-	base    *url.URL // of the upstream
 	sink    proxy.Sink
 	spooler proxy.Spooler
 	log     *slog.Logger
 	metrics *metrics
 	gate    *inflight.Gate
 	known   *runs.Known[proxy.Caller]
-	info    *serverInfo
-	passer  *httputil.ReverseProxy
+	way     atomic.Pointer[way]
 }
 
 // New returns a Handler for cfg, which must be valid, that gives exports to
@@ -37,31 +34,39 @@ func New(cfg Config, sink proxy.Sink, spooler proxy.Spooler) (*Handler, error) {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	base, err := cfg.Upstream.parse()
-	if err != nil {
-		return nil, err
-	}
 	h := &Handler{
-		cfg: cfg, base: base, sink: sink, spooler: spooler, log: cfg.Logger,
+		cfg: cfg, sink: sink, spooler: spooler, log: cfg.Logger,
 		gate:  inflight.NewGate(cfg.MaxInflightBytes),
 		known: runs.NewKnown[proxy.Caller](cfg.MaxKnownRuns),
 	}
+	var err error
 	h.metrics, err = newMetrics(cfg.Registerer, func() float64 { return float64(h.gate.Used()) })
 	if err != nil {
 		return nil, fmt.Errorf("register LangSmith API metrics: %w", err)
 	}
-	h.info = newServerInfo(cfg.Upstream.Transport, base, limits{
-		operations: cfg.MaxOperations,
-		bytes:      cfg.MaxMessageBytes,
-	})
-	h.passer = h.newPasser()
+	if err := h.SetUpstream(cfg.Upstream); err != nil {
+		return nil, err
+	}
 	return h, nil
+}
+
+// SetUpstream has what is not taken go to u from now on. Requests under way go on
+// as they are. It is not called together with Close.
+func (h *Handler) SetUpstream(u Upstream) error {
+	next, err := h.newWay(u)
+	if err != nil {
+		return err
+	}
+	if before := h.way.Swap(next); before != nil {
+		before.info.close()
+	}
+	return nil
 }
 
 // Close ends what the handler does by itself and waits for it. It always
 // returns nil, and may be called more than once.
 func (h *Handler) Close() error {
-	h.info.close()
+	h.way.Load().info.close()
 	return nil
 }
 
@@ -79,7 +84,8 @@ func (h *Handler) SetLimits(srv *http.Server) {
 func (h *Handler) HTTP() http.Handler { return http.HandlerFunc(h.serveHTTP) }
 
 func (h *Handler) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	t := h.route(r)
+	way := h.way.Load()
+	t := way.route(r)
 	if t.allow != "" {
 		w.Header().Set("Allow", t.allow)
 		writeRefusal(w, refuse(verdictMethod, reasonMethod, "method %s is not allowed here, use %s", clip(r.Method), t.allow))
@@ -87,9 +93,9 @@ func (h *Handler) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch t.endpoint {
 	case endpointPass:
-		h.pass(w, r)
+		way.passer.ServeHTTP(w, r)
 	case endpointInfo:
-		writeBody(w, http.StatusOK, h.info.answer(r.Context()))
+		writeBody(w, http.StatusOK, way.info.answer(r.Context()))
 	case endpointSignal:
 		writeRefusal(w, refuse(verdictPath, reasonPath,
 			"LangSmith takes traces only, and weir does not send it metrics or logs; set OTEL_EXPORTER_OTLP_TRACES_ENDPOINT instead of the endpoint of all signals"))

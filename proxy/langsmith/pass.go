@@ -18,38 +18,52 @@ import (
 // errTooSlow ends a request to which the upstream says nothing.
 var errTooSlow = errors.New("no answer from LangSmith within the time allowed")
 
-// newPasser returns the way of everything that is not taken: to the upstream
-// and back as it is, streaming both ways.
-func (h *Handler) newPasser() *httputil.ReverseProxy {
-	return &httputil.ReverseProxy{
-		Rewrite:       h.rewrite,
-		Transport:     &patientTransport{h.cfg.Upstream.Transport, h.cfg.ReadTimeout},
+// way is the way of what is passed on: the upstream, and what it says of itself.
+type way struct {
+	h      *Handler
+	base   *url.URL
+	info   *serverInfo
+	passer *httputil.ReverseProxy
+}
+
+// newWay returns the way to an upstream: what is passed on goes there and back as
+// it is, streaming both ways.
+func (h *Handler) newWay(u Upstream) (*way, error) {
+	base, err := u.parse()
+	if err != nil {
+		return nil, err
+	}
+	y := &way{h: h, base: base}
+	y.info = newServerInfo(u.Transport, base, limits{operations: h.cfg.MaxOperations, bytes: h.cfg.MaxMessageBytes})
+	y.passer = &httputil.ReverseProxy{
+		Rewrite:       y.rewrite,
+		Transport:     &patientTransport{u.Transport, h.cfg.ReadTimeout},
 		FlushInterval: -1,
 		BufferPool:    copyBuffers{},
-		ErrorHandler:  h.failed,
+		ErrorHandler:  y.failed,
 		ErrorLog:      slog.NewLogLogger(h.log.Handler(), slog.LevelDebug),
 		ModifyResponse: func(*http.Response) error {
 			h.metrics.passed.WithLabelValues("answered").Inc()
 			return nil
 		},
 	}
+	return y, nil
 }
-
-func (h *Handler) pass(w http.ResponseWriter, r *http.Request) { h.passer.ServeHTTP(w, r) }
 
 // rewrite turns a request to weir into the same to the upstream. ReverseProxy
 // has taken the hop-by-hop headers out, and the forwarding ones, which would
 // tell where the caller is.
-func (h *Handler) rewrite(p *httputil.ProxyRequest) {
+func (y *way) rewrite(p *httputil.ProxyRequest) {
+	h := y.h
 	out := p.Out.URL
-	out.Scheme, out.Host = h.base.Scheme, h.base.Host
-	prefix := h.prefixFor(p.In.URL.EscapedPath())
+	out.Scheme, out.Host = y.base.Scheme, y.base.Host
+	prefix := y.prefixFor(p.In.URL.EscapedPath())
 	out.RawPath = prefix + p.In.URL.EscapedPath()
 	if path, err := url.PathUnescape(out.RawPath); err == nil {
 		out.Path = path
 	}
 	out.RawQuery = p.In.URL.RawQuery // as it came, even where Go would not parse it
-	p.Out.Host = h.base.Host
+	p.Out.Host = y.base.Host
 	if h.cfg.LendKey != nil && !hasCredentials(p.In.Header) {
 		key, workspace := h.cfg.LendKey()
 		if key != "" {
@@ -76,8 +90,8 @@ func hasCredentials(header http.Header) bool {
 // URL's own path, unless the request's begins with it. SDKs take /api/v1 or
 // /api off the end of an endpoint and then call /api/v1/... or /v2/... from
 // the root (client.py _get_openapi_base_url), so that it comes off here too.
-func (h *Handler) prefixFor(path string) string {
-	base := h.base.EscapedPath()
+func (y *way) prefixFor(path string) string {
+	base := y.base.EscapedPath()
 	if _, ok := below(path, base); ok {
 		return ""
 	}
@@ -90,7 +104,8 @@ func (h *Handler) prefixFor(path string) string {
 }
 
 // failed answers a request that the upstream did not.
-func (h *Handler) failed(w http.ResponseWriter, r *http.Request, err error) {
+func (y *way) failed(w http.ResponseWriter, r *http.Request, err error) {
+	h := y.h
 	const meanwhile = "runs and feedback are taken by weir meanwhile and sent when LangSmith is back; reads have to wait for it"
 	slow := errors.Is(err, errTooSlow) || errors.Is(err, context.DeadlineExceeded)
 	var timeout interface{ Timeout() bool }
@@ -104,13 +119,13 @@ func (h *Handler) failed(w http.ResponseWriter, r *http.Request, err error) {
 	case slow:
 		h.metrics.passed.WithLabelValues("timeout").Inc()
 		writeJSON(w, http.StatusGatewayTimeout, errorBody{
-			Error:  fmt.Sprintf("Gateway timeout: LangSmith at %s did not answer weir within %s", h.base.Host, h.cfg.ReadTimeout),
+			Error:  fmt.Sprintf("Gateway timeout: LangSmith at %s did not answer weir within %s", y.base.Host, h.cfg.ReadTimeout),
 			Detail: meanwhile,
 		})
 	default:
 		h.metrics.passed.WithLabelValues("unreachable").Inc()
 		writeJSON(w, http.StatusBadGateway, errorBody{
-			Error:  clip(fmt.Sprintf("Bad gateway: weir cannot reach LangSmith at %s: %s", h.base.Host, withoutSecrets(err.Error(), r))),
+			Error:  clip(fmt.Sprintf("Bad gateway: weir cannot reach LangSmith at %s: %s", y.base.Host, withoutSecrets(err.Error(), r))),
 			Detail: meanwhile,
 		})
 	}

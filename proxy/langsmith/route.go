@@ -58,8 +58,8 @@ func below(path, prefix string) (rest string, ok bool) {
 }
 
 // route decides where a request goes.
-func (h *Handler) route(r *http.Request) target {
-	path, based := below(tidy(r.URL.Path), h.base.Path)
+func (y *way) route(r *http.Request) target {
+	path, based := below(tidy(r.URL.Path), y.base.Path)
 	if !based {
 		for _, p := range prefixes {
 			if rest, ok := below(path, p); ok {

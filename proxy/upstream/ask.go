@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -36,11 +37,18 @@ func (c *Client) Ask(ctx context.Context, q *proxy.Question) proxy.Answer {
 	defer cancel()
 	defer context.AfterFunc(c.closing, cancel)() //nolint:contextcheck // the client's own end, beside the caller's
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.askURL(q.Path), http.NoBody)
+	method, body := http.MethodGet, io.Reader(http.NoBody)
+	if q.Body != nil {
+		method, body = http.MethodPost, bytes.NewReader(q.Body)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.askURL(q), body)
 	if err != nil {
 		return fail(err)
 	}
 	h := req.Header
+	if q.Body != nil {
+		h.Set("Content-Type", jsonType)
+	}
 	h.Set("User-Agent", c.userAgent)
 	h.Set("Accept", jsonType)
 	setAuth(h, q.APIKey)
@@ -52,23 +60,26 @@ func (c *Client) Ask(ctx context.Context, q *proxy.Question) proxy.Answer {
 		return fail(err)
 	}
 	defer res.Body.Close() //nolint:errcheck // read only
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes))
+	text, err := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes))
 	if err != nil {
 		return fail(err)
 	}
-	out := proxy.Answer{Status: res.StatusCode, Body: body}
+	out := proxy.Answer{Status: res.StatusCode, Body: text}
 	if t, err := http.ParseTime(res.Header.Get("Date")); err == nil {
 		out.Date = t
 	}
 	return out
 }
 
-// askURL is the URL of a path. The paths of newer calls begin with /api/v1,
+// askURL is the URL of a question. The paths of newer calls begin with /api/v1,
 // which a base URL may already end in.
-func (c *Client) askURL(path string) string {
+func (c *Client) askURL(q *proxy.Question) string {
 	base := c.cfg.BaseURL
-	if strings.HasPrefix(path, apiPrefix+"/") {
+	if q.Base != "" {
+		base = strings.TrimRight(q.Base, "/")
+	}
+	if strings.HasPrefix(q.Path, apiPrefix+"/") {
 		base = strings.TrimSuffix(base, apiPrefix)
 	}
-	return base + path
+	return base + q.Path
 }

@@ -32,8 +32,8 @@ const (
 	reasonQuotaBytes  = "quota_bytes"
 	reasonQuotaMinute = "quota_minute"
 	reasonQuotaUser   = "quota_user"
-	reasonDuplicate   = "duplicate"     // the upstream has an operation of it already
-	reasonNotYet      = "not_found_yet" // the upstream has not yet what a call is about
+	reasonDuplicate   = "duplicate"         // the upstream has an operation of it already
+	reasonNotYet      = "not_found_yet"     // the upstream has not yet what a call is about
 	reasonWindow      = "start_time_window" // a run is too old, or from the future
 	reasonStopping    = "stopping"
 	reasonCorrupt     = "corrupt"     // the stored part cannot be read

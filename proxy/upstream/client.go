@@ -33,6 +33,7 @@ type Client struct {
 	mu          sync.Mutex // covers closed (with sends.Add) and what follows
 	closed      bool
 	refused     refusals // for OTLP
+	proven      []Encoding
 	refusedRuns refusals // for forms of run operations
 }
 
@@ -81,6 +82,7 @@ func newClient(config Config, dial dialFunc) (*Client, error) {
 		refused:     refusals{slices.Clone(cfg.RefusedEncodings), cfg.OnEncodingRefused},
 		refusedRuns: refusals{slices.Clone(cfg.RefusedRunsEncodings), cfg.OnRunsEncodingRefused},
 	}
+	c.proven = slices.Clone(cfg.ProvenEncodings)
 	c.closing, c.close = context.WithCancelCause(context.Background())
 	return c, nil
 }
@@ -92,7 +94,7 @@ func (c *Client) BaseURL() string { return c.cfg.BaseURL }
 func (c *Client) Encoding() Encoding {
 	first := c.cfg.Encoding
 	if first == EncodingAuto {
-		first = EncodingGzip
+		first = c.automatic()
 	}
 	return c.taken(first, &c.refused)
 }
@@ -156,6 +158,17 @@ func (c *Client) Transport() http.RoundTripper { return c.reads }
 //
 // Send reads r.Parts and r.Runs until it returns and not after.
 func (c *Client) Send(ctx context.Context, r *proxy.Request) proxy.Outcome {
+	return c.send(ctx, r, EncodingAuto)
+}
+
+// SendAs is Send in one encoding and no other: what is refused for its encoding
+// stays refused, and nothing is remembered of it. EncodingAuto is Send.
+func (c *Client) SendAs(ctx context.Context, r *proxy.Request, e Encoding) proxy.Outcome {
+	return c.send(ctx, r, e)
+}
+
+// send is SendAs.
+func (c *Client) send(ctx context.Context, r *proxy.Request, only Encoding) proxy.Outcome {
 	if ctx.Err() != nil || !c.begin() {
 		return verdict{kind: proxy.Interrupted, reason: reasonStopping}.outcome(0)
 	}
@@ -171,6 +184,10 @@ func (c *Client) Send(ctx context.Context, r *proxy.Request) proxy.Outcome {
 	}
 	if v, err := a.check(); err != nil {
 		return a.refuse(v, err)
+	}
+	if only != EncodingAuto {
+		a.encoding = only
+		return a.run(ctx)
 	}
 	a.encoding = c.encoding(&a.message)
 	var refused []Encoding

@@ -46,6 +46,10 @@ type Config struct {
 	// another. It is called from within Send, and must not block for long.
 	OnEncodingRefused func(Encoding)
 
+	// ProvenEncodings are those of which a request was read back: EncodingAuto
+	// uses them. See Client.Prove.
+	ProvenEncodings []Encoding
+
 	// RefusedRunsEncodings and OnRunsEncodingRefused are the same for run
 	// operations: it is another service of LangSmith that takes them.
 	RefusedRunsEncodings  []Encoding
@@ -103,9 +107,9 @@ func (c Config) prepared() (*Config, error) {
 	if c.Encoding, err = ParseEncoding(string(c.Encoding)); err != nil {
 		errs = append(errs, err)
 	}
-	for _, e := range slices.Concat(c.RefusedEncodings, c.RefusedRunsEncodings) {
+	for _, e := range slices.Concat(c.RefusedEncodings, c.RefusedRunsEncodings, c.ProvenEncodings) {
 		if !slices.Contains(fallbacks, e) {
-			errs = append(errs, fmt.Errorf("refused encoding %q is unknown; use zstd, gzip or identity", e))
+			errs = append(errs, fmt.Errorf("refused or proven encoding %q is unknown; use zstd, gzip or identity", e))
 		}
 	}
 	for _, n := range []struct {

@@ -11,8 +11,8 @@ type Encoding string
 // The encodings weir can be told to send OTLP requests in.
 const (
 	// EncodingAuto lets weir choose: gzip, which every documented client of
-	// the endpoint uses (LangSmith docs: trace-with-opentelemetry), until
-	// zstd is configured. Whether LangSmith Cloud takes zstd on its OTLP
+	// the endpoint uses (LangSmith docs: trace-with-opentelemetry), until a
+	// trace sent in zstd was read back (see Client.Prove). Whether LangSmith Cloud takes zstd on its OTLP
 	// endpoint has not been verified, and a 200 would not prove it, for the
 	// endpoint answers before it looks.
 	EncodingAuto Encoding = "auto"

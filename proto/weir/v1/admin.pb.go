@@ -87,6 +87,117 @@ func (LaneState) EnumDescriptor() ([]byte, []int) {
 	return file_weir_v1_admin_proto_rawDescGZIP(), []int{0}
 }
 
+// SendTestWay is how a test trace gets into weir.
+type SendTestWay int32
+
+const (
+	// By gRPC, or by HTTP where gRPC is off.
+	SendTestWay_SEND_TEST_WAY_UNSPECIFIED SendTestWay = 0
+	// OTLP over gRPC.
+	SendTestWay_SEND_TEST_WAY_GRPC SendTestWay = 1
+	// OTLP over HTTP.
+	SendTestWay_SEND_TEST_WAY_HTTP SendTestWay = 2
+	// Straight to the upstream, past weir.
+	SendTestWay_SEND_TEST_WAY_DIRECT SendTestWay = 3
+)
+
+// Enum value maps for SendTestWay.
+var (
+	SendTestWay_name = map[int32]string{
+		0: "SEND_TEST_WAY_UNSPECIFIED",
+		1: "SEND_TEST_WAY_GRPC",
+		2: "SEND_TEST_WAY_HTTP",
+		3: "SEND_TEST_WAY_DIRECT",
+	}
+	SendTestWay_value = map[string]int32{
+		"SEND_TEST_WAY_UNSPECIFIED": 0,
+		"SEND_TEST_WAY_GRPC":        1,
+		"SEND_TEST_WAY_HTTP":        2,
+		"SEND_TEST_WAY_DIRECT":      3,
+	}
+)
+
+func (x SendTestWay) Enum() *SendTestWay {
+	p := new(SendTestWay)
+	*p = x
+	return p
+}
+
+func (x SendTestWay) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SendTestWay) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_v1_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (SendTestWay) Type() protoreflect.EnumType {
+	return &file_weir_v1_admin_proto_enumTypes[1]
+}
+
+func (x SendTestWay) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SendTestWay.Descriptor instead.
+func (SendTestWay) EnumDescriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
+// SendTestZstd is whether a test also settles if the upstream takes OTLP in
+// zstd.
+type SendTestZstd int32
+
+const (
+	// If that is not settled yet and weir may choose the encoding.
+	SendTestZstd_SEND_TEST_ZSTD_UNSPECIFIED SendTestZstd = 0
+	// In any case.
+	SendTestZstd_SEND_TEST_ZSTD_YES SendTestZstd = 1
+	// In no case.
+	SendTestZstd_SEND_TEST_ZSTD_NO SendTestZstd = 2
+)
+
+// Enum value maps for SendTestZstd.
+var (
+	SendTestZstd_name = map[int32]string{
+		0: "SEND_TEST_ZSTD_UNSPECIFIED",
+		1: "SEND_TEST_ZSTD_YES",
+		2: "SEND_TEST_ZSTD_NO",
+	}
+	SendTestZstd_value = map[string]int32{
+		"SEND_TEST_ZSTD_UNSPECIFIED": 0,
+		"SEND_TEST_ZSTD_YES":         1,
+		"SEND_TEST_ZSTD_NO":          2,
+	}
+)
+
+func (x SendTestZstd) Enum() *SendTestZstd {
+	p := new(SendTestZstd)
+	*p = x
+	return p
+}
+
+func (x SendTestZstd) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SendTestZstd) Descriptor() protoreflect.EnumDescriptor {
+	return file_weir_v1_admin_proto_enumTypes[2].Descriptor()
+}
+
+func (SendTestZstd) Type() protoreflect.EnumType {
+	return &file_weir_v1_admin_proto_enumTypes[2]
+}
+
+func (x SendTestZstd) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SendTestZstd.Descriptor instead.
+func (SendTestZstd) EnumDescriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
 // GetStatusRequest asks for the status; it has no fields yet.
 type GetStatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1782,6 +1893,364 @@ func (x *ReleaseHeldResponse) GetScope() *QuotaScope {
 	return nil
 }
 
+// SendTestRequest asks for a test.
+type SendTestRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How the trace gets into weir. A running weir takes no DIRECT.
+	Way SendTestWay `protobuf:"varint,1,opt,name=way,proto3,enum=weir.v1.SendTestWay" json:"way,omitempty"`
+	// The project it goes to; empty: the configured one.
+	Project string `protobuf:"bytes,2,opt,name=project,proto3" json:"project,omitempty"`
+	// How long all of it may take, from 1s to 10m; unset: 30s.
+	Timeout *durationpb.Duration `protobuf:"bytes,3,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Whether zstd is tried, too.
+	Zstd          SendTestZstd `protobuf:"varint,4,opt,name=zstd,proto3,enum=weir.v1.SendTestZstd" json:"zstd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendTestRequest) Reset() {
+	*x = SendTestRequest{}
+	mi := &file_weir_v1_admin_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendTestRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendTestRequest) ProtoMessage() {}
+
+func (x *SendTestRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendTestRequest.ProtoReflect.Descriptor instead.
+func (*SendTestRequest) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SendTestRequest) GetWay() SendTestWay {
+	if x != nil {
+		return x.Way
+	}
+	return SendTestWay_SEND_TEST_WAY_UNSPECIFIED
+}
+
+func (x *SendTestRequest) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *SendTestRequest) GetTimeout() *durationpb.Duration {
+	if x != nil {
+		return x.Timeout
+	}
+	return nil
+}
+
+func (x *SendTestRequest) GetZstd() SendTestZstd {
+	if x != nil {
+		return x.Zstd
+	}
+	return SendTestZstd_SEND_TEST_ZSTD_UNSPECIFIED
+}
+
+// SendTestResponse is a step that has ended, or the result.
+type SendTestResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A step that has ended; unset in the last message.
+	Step *SendTestStep `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// The result; set in the last message.
+	Result        *SendTestResult `protobuf:"bytes,2,opt,name=result,proto3" json:"result,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendTestResponse) Reset() {
+	*x = SendTestResponse{}
+	mi := &file_weir_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendTestResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendTestResponse) ProtoMessage() {}
+
+func (x *SendTestResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendTestResponse.ProtoReflect.Descriptor instead.
+func (*SendTestResponse) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SendTestResponse) GetStep() *SendTestStep {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *SendTestResponse) GetResult() *SendTestResult {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+// SendTestStep is one step of a test.
+type SendTestStep struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was done: "cost", "accepted", "delivered", "read_back" or "zstd".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Whether that went well.
+	Ok bool `protobuf:"varint,2,opt,name=ok,proto3" json:"ok,omitempty"`
+	// What was seen, in a sentence.
+	Seen string `protobuf:"bytes,3,opt,name=seen,proto3" json:"seen,omitempty"`
+	// How long it took.
+	Took          *durationpb.Duration `protobuf:"bytes,4,opt,name=took,proto3" json:"took,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendTestStep) Reset() {
+	*x = SendTestStep{}
+	mi := &file_weir_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendTestStep) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendTestStep) ProtoMessage() {}
+
+func (x *SendTestStep) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendTestStep.ProtoReflect.Descriptor instead.
+func (*SendTestStep) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *SendTestStep) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SendTestStep) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *SendTestStep) GetSeen() string {
+	if x != nil {
+		return x.Seen
+	}
+	return ""
+}
+
+func (x *SendTestStep) GetTook() *durationpb.Duration {
+	if x != nil {
+		return x.Took
+	}
+	return nil
+}
+
+// SendTestResult is how a test ended.
+type SendTestResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The trace was delivered and read back.
+	Ok bool `protobuf:"varint,1,opt,name=ok,proto3" json:"ok,omitempty"`
+	// A person has to do something before it can go well.
+	NeedsPerson bool `protobuf:"varint,2,opt,name=needs_person,json=needsPerson,proto3" json:"needs_person,omitempty"`
+	// The trace's id, a UUID; LangSmith's id of the root run, too.
+	TraceId string `protobuf:"bytes,3,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// The name of its root run.
+	RunName string `protobuf:"bytes,4,opt,name=run_name,json=runName,proto3" json:"run_name,omitempty"`
+	// The project it went to; empty: LangSmith's default one.
+	Project string `protobuf:"bytes,5,opt,name=project,proto3" json:"project,omitempty"`
+	// How it got into weir: "grpc", "http" or "direct".
+	Way string `protobuf:"bytes,6,opt,name=way,proto3" json:"way,omitempty"`
+	// How many traces of the month it cost, at the most.
+	Traces int32 `protobuf:"varint,7,opt,name=traces,proto3" json:"traces,omitempty"`
+	// The step at which it stuck; empty if it did not.
+	StuckAt string `protobuf:"bytes,8,opt,name=stuck_at,json=stuckAt,proto3" json:"stuck_at,omitempty"`
+	// Why, in a short stable word such as "http_403", "network", "held" or
+	// "not_read_back"; empty if it did not stick.
+	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	// What to do about it, in a sentence; empty if there is nothing to do.
+	Remedy string `protobuf:"bytes,10,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	// The case that keeps the trace, if it was refused.
+	CaseId uint64 `protobuf:"varint,11,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	// What is known about OTLP in zstd now: "proven", "first_frame" (only the
+	// first of several frames arrives), "lost" (answered, and gone), "refused",
+	// or "unknown".
+	Zstd string `protobuf:"bytes,12,opt,name=zstd,proto3" json:"zstd,omitempty"`
+	// All steps, in order.
+	Steps         []*SendTestStep `protobuf:"bytes,13,rep,name=steps,proto3" json:"steps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendTestResult) Reset() {
+	*x = SendTestResult{}
+	mi := &file_weir_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendTestResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendTestResult) ProtoMessage() {}
+
+func (x *SendTestResult) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendTestResult.ProtoReflect.Descriptor instead.
+func (*SendTestResult) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *SendTestResult) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *SendTestResult) GetNeedsPerson() bool {
+	if x != nil {
+		return x.NeedsPerson
+	}
+	return false
+}
+
+func (x *SendTestResult) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetRunName() string {
+	if x != nil {
+		return x.RunName
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetWay() string {
+	if x != nil {
+		return x.Way
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetTraces() int32 {
+	if x != nil {
+		return x.Traces
+	}
+	return 0
+}
+
+func (x *SendTestResult) GetStuckAt() string {
+	if x != nil {
+		return x.StuckAt
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetCaseId() uint64 {
+	if x != nil {
+		return x.CaseId
+	}
+	return 0
+}
+
+func (x *SendTestResult) GetZstd() string {
+	if x != nil {
+		return x.Zstd
+	}
+	return ""
+}
+
+func (x *SendTestResult) GetSteps() []*SendTestStep {
+	if x != nil {
+		return x.Steps
+	}
+	return nil
+}
+
 var File_weir_v1_admin_proto protoreflect.FileDescriptor
 
 const file_weir_v1_admin_proto_rawDesc = "" +
@@ -1954,19 +2423,57 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\b_project\"X\n" +
 	"\x13ReleaseHeldResponse\x12\x16\n" +
 	"\x06traces\x18\x01 \x01(\x05R\x06traces\x12)\n" +
-	"\x05scope\x18\x02 \x01(\v2\x13.weir.v1.QuotaScopeR\x05scope*\x83\x01\n" +
+	"\x05scope\x18\x02 \x01(\v2\x13.weir.v1.QuotaScopeR\x05scope\"\xb3\x01\n" +
+	"\x0fSendTestRequest\x12&\n" +
+	"\x03way\x18\x01 \x01(\x0e2\x14.weir.v1.SendTestWayR\x03way\x12\x18\n" +
+	"\aproject\x18\x02 \x01(\tR\aproject\x123\n" +
+	"\atimeout\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x12)\n" +
+	"\x04zstd\x18\x04 \x01(\x0e2\x15.weir.v1.SendTestZstdR\x04zstd\"n\n" +
+	"\x10SendTestResponse\x12)\n" +
+	"\x04step\x18\x01 \x01(\v2\x15.weir.v1.SendTestStepR\x04step\x12/\n" +
+	"\x06result\x18\x02 \x01(\v2\x17.weir.v1.SendTestResultR\x06result\"u\n" +
+	"\fSendTestStep\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
+	"\x02ok\x18\x02 \x01(\bR\x02ok\x12\x12\n" +
+	"\x04seen\x18\x03 \x01(\tR\x04seen\x12-\n" +
+	"\x04took\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04took\"\xe2\x02\n" +
+	"\x0eSendTestResult\x12\x0e\n" +
+	"\x02ok\x18\x01 \x01(\bR\x02ok\x12!\n" +
+	"\fneeds_person\x18\x02 \x01(\bR\vneedsPerson\x12\x19\n" +
+	"\btrace_id\x18\x03 \x01(\tR\atraceId\x12\x19\n" +
+	"\brun_name\x18\x04 \x01(\tR\arunName\x12\x18\n" +
+	"\aproject\x18\x05 \x01(\tR\aproject\x12\x10\n" +
+	"\x03way\x18\x06 \x01(\tR\x03way\x12\x16\n" +
+	"\x06traces\x18\a \x01(\x05R\x06traces\x12\x19\n" +
+	"\bstuck_at\x18\b \x01(\tR\astuckAt\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12\x16\n" +
+	"\x06remedy\x18\n" +
+	" \x01(\tR\x06remedy\x12\x17\n" +
+	"\acase_id\x18\v \x01(\x04R\x06caseId\x12\x12\n" +
+	"\x04zstd\x18\f \x01(\tR\x04zstd\x12+\n" +
+	"\x05steps\x18\r \x03(\v2\x15.weir.v1.SendTestStepR\x05steps*\x83\x01\n" +
 	"\tLaneState\x12\x1a\n" +
 	"\x16LANE_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLANE_STATE_IDLE\x10\x01\x12\x16\n" +
 	"\x12LANE_STATE_SENDING\x10\x02\x12\x16\n" +
 	"\x12LANE_STATE_WAITING\x10\x03\x12\x15\n" +
-	"\x11LANE_STATE_PARKED\x10\x042\xd8\x02\n" +
+	"\x11LANE_STATE_PARKED\x10\x04*v\n" +
+	"\vSendTestWay\x12\x1d\n" +
+	"\x19SEND_TEST_WAY_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12SEND_TEST_WAY_GRPC\x10\x01\x12\x16\n" +
+	"\x12SEND_TEST_WAY_HTTP\x10\x02\x12\x18\n" +
+	"\x14SEND_TEST_WAY_DIRECT\x10\x03*]\n" +
+	"\fSendTestZstd\x12\x1e\n" +
+	"\x1aSEND_TEST_ZSTD_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12SEND_TEST_ZSTD_YES\x10\x01\x12\x15\n" +
+	"\x11SEND_TEST_ZSTD_NO\x10\x022\x9b\x03\n" +
 	"\fAdminService\x12B\n" +
 	"\tGetStatus\x12\x19.weir.v1.GetStatusRequest\x1a\x1a.weir.v1.GetStatusResponse\x128\n" +
 	"\x05Drain\x12\x15.weir.v1.DrainRequest\x1a\x16.weir.v1.DrainResponse0\x01\x12?\n" +
 	"\bGetQuota\x12\x18.weir.v1.GetQuotaRequest\x1a\x19.weir.v1.GetQuotaResponse\x12?\n" +
 	"\bSetQuota\x12\x18.weir.v1.SetQuotaRequest\x1a\x19.weir.v1.SetQuotaResponse\x12H\n" +
-	"\vReleaseHeld\x12\x1b.weir.v1.ReleaseHeldRequest\x1a\x1c.weir.v1.ReleaseHeldResponseB\x1bZ\x19weir/proto/weir/v1;weirv1b\x06proto3"
+	"\vReleaseHeld\x12\x1b.weir.v1.ReleaseHeldRequest\x1a\x1c.weir.v1.ReleaseHeldResponse\x12A\n" +
+	"\bSendTest\x12\x18.weir.v1.SendTestRequest\x1a\x19.weir.v1.SendTestResponse0\x01B\x1bZ\x19weir/proto/weir/v1;weirv1b\x06proto3"
 
 var (
 	file_weir_v1_admin_proto_rawDescOnce sync.Once
@@ -1980,75 +2487,90 @@ func file_weir_v1_admin_proto_rawDescGZIP() []byte {
 	return file_weir_v1_admin_proto_rawDescData
 }
 
-var file_weir_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_weir_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_weir_v1_admin_proto_goTypes = []any{
 	(LaneState)(0),                // 0: weir.v1.LaneState
-	(*GetStatusRequest)(nil),      // 1: weir.v1.GetStatusRequest
-	(*GetStatusResponse)(nil),     // 2: weir.v1.GetStatusResponse
-	(*Totals)(nil),                // 3: weir.v1.Totals
-	(*Lane)(nil),                  // 4: weir.v1.Lane
-	(*Disk)(nil),                  // 5: weir.v1.Disk
-	(*UpstreamStatus)(nil),        // 6: weir.v1.UpstreamStatus
-	(*Case)(nil),                  // 7: weir.v1.Case
-	(*DrainRequest)(nil),          // 8: weir.v1.DrainRequest
-	(*DrainResponse)(nil),         // 9: weir.v1.DrainResponse
-	(*GetQuotaRequest)(nil),       // 10: weir.v1.GetQuotaRequest
-	(*GetQuotaResponse)(nil),      // 11: weir.v1.GetQuotaResponse
-	(*QuotaScope)(nil),            // 12: weir.v1.QuotaScope
-	(*QuotaWindow)(nil),           // 13: weir.v1.QuotaWindow
-	(*QuotaProject)(nil),          // 14: weir.v1.QuotaProject
-	(*QuotaRelease)(nil),          // 15: weir.v1.QuotaRelease
-	(*SetQuotaRequest)(nil),       // 16: weir.v1.SetQuotaRequest
-	(*SetQuotaResponse)(nil),      // 17: weir.v1.SetQuotaResponse
-	(*ReleaseHeldRequest)(nil),    // 18: weir.v1.ReleaseHeldRequest
-	(*ReleaseHeldResponse)(nil),   // 19: weir.v1.ReleaseHeldResponse
-	nil,                           // 20: weir.v1.Totals.DroppedByReasonEntry
-	(*timestamppb.Timestamp)(nil), // 21: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 22: google.protobuf.Duration
+	(SendTestWay)(0),              // 1: weir.v1.SendTestWay
+	(SendTestZstd)(0),             // 2: weir.v1.SendTestZstd
+	(*GetStatusRequest)(nil),      // 3: weir.v1.GetStatusRequest
+	(*GetStatusResponse)(nil),     // 4: weir.v1.GetStatusResponse
+	(*Totals)(nil),                // 5: weir.v1.Totals
+	(*Lane)(nil),                  // 6: weir.v1.Lane
+	(*Disk)(nil),                  // 7: weir.v1.Disk
+	(*UpstreamStatus)(nil),        // 8: weir.v1.UpstreamStatus
+	(*Case)(nil),                  // 9: weir.v1.Case
+	(*DrainRequest)(nil),          // 10: weir.v1.DrainRequest
+	(*DrainResponse)(nil),         // 11: weir.v1.DrainResponse
+	(*GetQuotaRequest)(nil),       // 12: weir.v1.GetQuotaRequest
+	(*GetQuotaResponse)(nil),      // 13: weir.v1.GetQuotaResponse
+	(*QuotaScope)(nil),            // 14: weir.v1.QuotaScope
+	(*QuotaWindow)(nil),           // 15: weir.v1.QuotaWindow
+	(*QuotaProject)(nil),          // 16: weir.v1.QuotaProject
+	(*QuotaRelease)(nil),          // 17: weir.v1.QuotaRelease
+	(*SetQuotaRequest)(nil),       // 18: weir.v1.SetQuotaRequest
+	(*SetQuotaResponse)(nil),      // 19: weir.v1.SetQuotaResponse
+	(*ReleaseHeldRequest)(nil),    // 20: weir.v1.ReleaseHeldRequest
+	(*ReleaseHeldResponse)(nil),   // 21: weir.v1.ReleaseHeldResponse
+	(*SendTestRequest)(nil),       // 22: weir.v1.SendTestRequest
+	(*SendTestResponse)(nil),      // 23: weir.v1.SendTestResponse
+	(*SendTestStep)(nil),          // 24: weir.v1.SendTestStep
+	(*SendTestResult)(nil),        // 25: weir.v1.SendTestResult
+	nil,                           // 26: weir.v1.Totals.DroppedByReasonEntry
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
 }
 var file_weir_v1_admin_proto_depIdxs = []int32{
-	21, // 0: weir.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	3,  // 1: weir.v1.GetStatusResponse.totals:type_name -> weir.v1.Totals
-	4,  // 2: weir.v1.GetStatusResponse.lanes:type_name -> weir.v1.Lane
-	5,  // 3: weir.v1.GetStatusResponse.disk:type_name -> weir.v1.Disk
-	6,  // 4: weir.v1.GetStatusResponse.upstream:type_name -> weir.v1.UpstreamStatus
-	7,  // 5: weir.v1.GetStatusResponse.cases:type_name -> weir.v1.Case
-	20, // 6: weir.v1.Totals.dropped_by_reason:type_name -> weir.v1.Totals.DroppedByReasonEntry
+	27, // 0: weir.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	5,  // 1: weir.v1.GetStatusResponse.totals:type_name -> weir.v1.Totals
+	6,  // 2: weir.v1.GetStatusResponse.lanes:type_name -> weir.v1.Lane
+	7,  // 3: weir.v1.GetStatusResponse.disk:type_name -> weir.v1.Disk
+	8,  // 4: weir.v1.GetStatusResponse.upstream:type_name -> weir.v1.UpstreamStatus
+	9,  // 5: weir.v1.GetStatusResponse.cases:type_name -> weir.v1.Case
+	26, // 6: weir.v1.Totals.dropped_by_reason:type_name -> weir.v1.Totals.DroppedByReasonEntry
 	0,  // 7: weir.v1.Lane.state:type_name -> weir.v1.LaneState
-	21, // 8: weir.v1.Lane.since:type_name -> google.protobuf.Timestamp
-	22, // 9: weir.v1.Lane.oldest_age:type_name -> google.protobuf.Duration
-	21, // 10: weir.v1.Lane.next_attempt:type_name -> google.protobuf.Timestamp
-	21, // 11: weir.v1.UpstreamStatus.last_delivered_at:type_name -> google.protobuf.Timestamp
-	21, // 12: weir.v1.UpstreamStatus.next_attempt:type_name -> google.protobuf.Timestamp
-	21, // 13: weir.v1.Case.opened_at:type_name -> google.protobuf.Timestamp
-	22, // 14: weir.v1.DrainRequest.timeout:type_name -> google.protobuf.Duration
-	12, // 15: weir.v1.GetQuotaResponse.scopes:type_name -> weir.v1.QuotaScope
-	21, // 16: weir.v1.QuotaScope.forecast_exhausted_at:type_name -> google.protobuf.Timestamp
-	13, // 17: weir.v1.QuotaScope.windows:type_name -> weir.v1.QuotaWindow
-	14, // 18: weir.v1.QuotaScope.projects:type_name -> weir.v1.QuotaProject
-	21, // 19: weir.v1.QuotaScope.refused_since:type_name -> google.protobuf.Timestamp
-	21, // 20: weir.v1.QuotaScope.refused_until:type_name -> google.protobuf.Timestamp
-	15, // 21: weir.v1.QuotaScope.releases:type_name -> weir.v1.QuotaRelease
-	21, // 22: weir.v1.QuotaWindow.ends_at:type_name -> google.protobuf.Timestamp
-	21, // 23: weir.v1.QuotaRelease.after:type_name -> google.protobuf.Timestamp
-	12, // 24: weir.v1.SetQuotaResponse.scope:type_name -> weir.v1.QuotaScope
-	12, // 25: weir.v1.ReleaseHeldResponse.scope:type_name -> weir.v1.QuotaScope
-	1,  // 26: weir.v1.AdminService.GetStatus:input_type -> weir.v1.GetStatusRequest
-	8,  // 27: weir.v1.AdminService.Drain:input_type -> weir.v1.DrainRequest
-	10, // 28: weir.v1.AdminService.GetQuota:input_type -> weir.v1.GetQuotaRequest
-	16, // 29: weir.v1.AdminService.SetQuota:input_type -> weir.v1.SetQuotaRequest
-	18, // 30: weir.v1.AdminService.ReleaseHeld:input_type -> weir.v1.ReleaseHeldRequest
-	2,  // 31: weir.v1.AdminService.GetStatus:output_type -> weir.v1.GetStatusResponse
-	9,  // 32: weir.v1.AdminService.Drain:output_type -> weir.v1.DrainResponse
-	11, // 33: weir.v1.AdminService.GetQuota:output_type -> weir.v1.GetQuotaResponse
-	17, // 34: weir.v1.AdminService.SetQuota:output_type -> weir.v1.SetQuotaResponse
-	19, // 35: weir.v1.AdminService.ReleaseHeld:output_type -> weir.v1.ReleaseHeldResponse
-	31, // [31:36] is the sub-list for method output_type
-	26, // [26:31] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	27, // 8: weir.v1.Lane.since:type_name -> google.protobuf.Timestamp
+	28, // 9: weir.v1.Lane.oldest_age:type_name -> google.protobuf.Duration
+	27, // 10: weir.v1.Lane.next_attempt:type_name -> google.protobuf.Timestamp
+	27, // 11: weir.v1.UpstreamStatus.last_delivered_at:type_name -> google.protobuf.Timestamp
+	27, // 12: weir.v1.UpstreamStatus.next_attempt:type_name -> google.protobuf.Timestamp
+	27, // 13: weir.v1.Case.opened_at:type_name -> google.protobuf.Timestamp
+	28, // 14: weir.v1.DrainRequest.timeout:type_name -> google.protobuf.Duration
+	14, // 15: weir.v1.GetQuotaResponse.scopes:type_name -> weir.v1.QuotaScope
+	27, // 16: weir.v1.QuotaScope.forecast_exhausted_at:type_name -> google.protobuf.Timestamp
+	15, // 17: weir.v1.QuotaScope.windows:type_name -> weir.v1.QuotaWindow
+	16, // 18: weir.v1.QuotaScope.projects:type_name -> weir.v1.QuotaProject
+	27, // 19: weir.v1.QuotaScope.refused_since:type_name -> google.protobuf.Timestamp
+	27, // 20: weir.v1.QuotaScope.refused_until:type_name -> google.protobuf.Timestamp
+	17, // 21: weir.v1.QuotaScope.releases:type_name -> weir.v1.QuotaRelease
+	27, // 22: weir.v1.QuotaWindow.ends_at:type_name -> google.protobuf.Timestamp
+	27, // 23: weir.v1.QuotaRelease.after:type_name -> google.protobuf.Timestamp
+	14, // 24: weir.v1.SetQuotaResponse.scope:type_name -> weir.v1.QuotaScope
+	14, // 25: weir.v1.ReleaseHeldResponse.scope:type_name -> weir.v1.QuotaScope
+	1,  // 26: weir.v1.SendTestRequest.way:type_name -> weir.v1.SendTestWay
+	28, // 27: weir.v1.SendTestRequest.timeout:type_name -> google.protobuf.Duration
+	2,  // 28: weir.v1.SendTestRequest.zstd:type_name -> weir.v1.SendTestZstd
+	24, // 29: weir.v1.SendTestResponse.step:type_name -> weir.v1.SendTestStep
+	25, // 30: weir.v1.SendTestResponse.result:type_name -> weir.v1.SendTestResult
+	28, // 31: weir.v1.SendTestStep.took:type_name -> google.protobuf.Duration
+	24, // 32: weir.v1.SendTestResult.steps:type_name -> weir.v1.SendTestStep
+	3,  // 33: weir.v1.AdminService.GetStatus:input_type -> weir.v1.GetStatusRequest
+	10, // 34: weir.v1.AdminService.Drain:input_type -> weir.v1.DrainRequest
+	12, // 35: weir.v1.AdminService.GetQuota:input_type -> weir.v1.GetQuotaRequest
+	18, // 36: weir.v1.AdminService.SetQuota:input_type -> weir.v1.SetQuotaRequest
+	20, // 37: weir.v1.AdminService.ReleaseHeld:input_type -> weir.v1.ReleaseHeldRequest
+	22, // 38: weir.v1.AdminService.SendTest:input_type -> weir.v1.SendTestRequest
+	4,  // 39: weir.v1.AdminService.GetStatus:output_type -> weir.v1.GetStatusResponse
+	11, // 40: weir.v1.AdminService.Drain:output_type -> weir.v1.DrainResponse
+	13, // 41: weir.v1.AdminService.GetQuota:output_type -> weir.v1.GetQuotaResponse
+	19, // 42: weir.v1.AdminService.SetQuota:output_type -> weir.v1.SetQuotaResponse
+	21, // 43: weir.v1.AdminService.ReleaseHeld:output_type -> weir.v1.ReleaseHeldResponse
+	23, // 44: weir.v1.AdminService.SendTest:output_type -> weir.v1.SendTestResponse
+	39, // [39:45] is the sub-list for method output_type
+	33, // [33:39] is the sub-list for method input_type
+	33, // [33:33] is the sub-list for extension type_name
+	33, // [33:33] is the sub-list for extension extendee
+	0,  // [0:33] is the sub-list for field type_name
 }
 
 func init() { file_weir_v1_admin_proto_init() }
@@ -2067,8 +2589,8 @@ func file_weir_v1_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_v1_admin_proto_rawDesc), len(file_weir_v1_admin_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   20,
+			NumEnums:      3,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

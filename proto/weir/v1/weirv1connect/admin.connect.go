@@ -46,6 +46,8 @@ const (
 	// AdminServiceReleaseHeldProcedure is the fully-qualified name of the AdminService's ReleaseHeld
 	// RPC.
 	AdminServiceReleaseHeldProcedure = "/weir.v1.AdminService/ReleaseHeld"
+	// AdminServiceSendTestProcedure is the fully-qualified name of the AdminService's SendTest RPC.
+	AdminServiceSendTestProcedure = "/weir.v1.AdminService/SendTest"
 )
 
 // AdminServiceClient is a client for the weir.v1.AdminService service.
@@ -68,6 +70,13 @@ type AdminServiceClient interface {
 	// there is room for. Errors as of SetQuota, and RESOURCE_EXHAUSTED while too
 	// many orders wait.
 	ReleaseHeld(context.Context, *v1.ReleaseHeldRequest) (*v1.ReleaseHeldResponse, error)
+	// SendTest proves the whole way with one real trace, which counts in the
+	// month: it sends it to weir's own listener like an application, follows it
+	// to LangSmith and reads it back. It streams each step as it ends, and the
+	// result last; a test that fails is a result, not an error.
+	// FAILED_PRECONDITION while another test runs, where weir takes no data, or
+	// does not listen that way.
+	SendTest(context.Context, *v1.SendTestRequest) (*connect.ServerStreamForClient[v1.SendTestResponse], error)
 }
 
 // NewAdminServiceClient constructs a client for the weir.v1.AdminService service. By default, it
@@ -111,6 +120,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("ReleaseHeld")),
 			connect.WithClientOptions(opts...),
 		),
+		sendTest: connect.NewClient[v1.SendTestRequest, v1.SendTestResponse](
+			httpClient,
+			baseURL+AdminServiceSendTestProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("SendTest")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -121,6 +136,7 @@ type adminServiceClient struct {
 	getQuota    *connect.Client[v1.GetQuotaRequest, v1.GetQuotaResponse]
 	setQuota    *connect.Client[v1.SetQuotaRequest, v1.SetQuotaResponse]
 	releaseHeld *connect.Client[v1.ReleaseHeldRequest, v1.ReleaseHeldResponse]
+	sendTest    *connect.Client[v1.SendTestRequest, v1.SendTestResponse]
 }
 
 // GetStatus calls weir.v1.AdminService.GetStatus.
@@ -164,6 +180,11 @@ func (c *adminServiceClient) ReleaseHeld(ctx context.Context, req *v1.ReleaseHel
 	return nil, err
 }
 
+// SendTest calls weir.v1.AdminService.SendTest.
+func (c *adminServiceClient) SendTest(ctx context.Context, req *v1.SendTestRequest) (*connect.ServerStreamForClient[v1.SendTestResponse], error) {
+	return c.sendTest.CallServerStream(ctx, connect.NewRequest(req))
+}
+
 // AdminServiceHandler is an implementation of the weir.v1.AdminService service.
 type AdminServiceHandler interface {
 	// GetStatus reports totals, lanes, disk and upstream of this weir.
@@ -184,6 +205,13 @@ type AdminServiceHandler interface {
 	// there is room for. Errors as of SetQuota, and RESOURCE_EXHAUSTED while too
 	// many orders wait.
 	ReleaseHeld(context.Context, *v1.ReleaseHeldRequest) (*v1.ReleaseHeldResponse, error)
+	// SendTest proves the whole way with one real trace, which counts in the
+	// month: it sends it to weir's own listener like an application, follows it
+	// to LangSmith and reads it back. It streams each step as it ends, and the
+	// result last; a test that fails is a result, not an error.
+	// FAILED_PRECONDITION while another test runs, where weir takes no data, or
+	// does not listen that way.
+	SendTest(context.Context, *v1.SendTestRequest, *connect.ServerStream[v1.SendTestResponse]) error
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -223,6 +251,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("ReleaseHeld")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceSendTestHandler := connect.NewServerStreamHandlerSimple(
+		AdminServiceSendTestProcedure,
+		svc.SendTest,
+		connect.WithSchema(adminServiceMethods.ByName("SendTest")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/weir.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceGetStatusProcedure:
@@ -235,6 +269,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceSetQuotaHandler.ServeHTTP(w, r)
 		case AdminServiceReleaseHeldProcedure:
 			adminServiceReleaseHeldHandler.ServeHTTP(w, r)
+		case AdminServiceSendTestProcedure:
+			adminServiceSendTestHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -262,4 +298,8 @@ func (UnimplementedAdminServiceHandler) SetQuota(context.Context, *v1.SetQuotaRe
 
 func (UnimplementedAdminServiceHandler) ReleaseHeld(context.Context, *v1.ReleaseHeldRequest) (*v1.ReleaseHeldResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.ReleaseHeld is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) SendTest(context.Context, *v1.SendTestRequest, *connect.ServerStream[v1.SendTestResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.SendTest is not implemented"))
 }

@@ -1,0 +1,140 @@
+package proxy
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"weir/proxy/diagnose"
+	"weir/queue"
+)
+
+// A case's diagnosis is kept beside it, as a note of the queue: it changes, as
+// probes tell more, and what the queue keeps of a case does not.
+const diagnosisNotes = "diagnosis/"
+
+func diagnosisNote(p queue.Place) string { return fmt.Sprint(diagnosisNotes, p) }
+
+// finding is what is known of a case's cause.
+type finding struct {
+	Diagnosis diagnose.Diagnosis `json:"diagnosis"`
+	Probes    diagnose.Probes    `json:"probes"`
+	History   diagnose.History   `json:"history"`
+	LastSeen  time.Time          `json:"last_seen"`
+
+	lane  Lane
+	as    caller // whose key was refused; zero after a restart, until it is again
+	id    queue.LaneID
+	first Refusal
+	saved time.Time
+}
+
+// bareFacts are those of a refusal alone, without what is known of its lane.
+func bareFacts(r *Refusal) *diagnose.Facts {
+	x := &r.Exchange
+	return &diagnose.Facts{
+		Time: x.Time, URL: x.URL, Reason: r.Reason, Status: x.Status, Header: x.Header, Body: x.Body, Error: x.Error,
+		SentBytes: x.SentBytes, ServerDate: x.ServerDate,
+	}
+}
+
+// facts puts together what is known of a refusal. c is whose key was sent.
+func (f *Forwarder) facts(lane Lane, c caller, out *Outcome) *diagnose.Facts {
+	dest := f.dest.Load()
+	facts := bareFacts(&Refusal{Reason: out.Reason, Exchange: out.Exchange})
+	facts.Runs = lane.Protocol == ProtocolRuns
+	facts.OwnKey, facts.OwnWorkspace = lane.Credential == refKey, lane.Workspace == refWorkspace
+	facts.Workspace = resolve(lane.Workspace, refWorkspace, dest.Workspace)
+	facts.History = f.history.facts(c, f.accounts.own())
+	if facts.Time.IsZero() {
+		facts.Time = f.cfg.Now()
+	}
+	key, _ := f.accounts.key(c)
+	key, facts.Bearer = strings.CutPrefix(key, "Bearer ")
+	facts.Key = diagnose.ShapeOf(key)
+	if !facts.OwnKey {
+		facts.OwnHint = KeyHint(dest.APIKey)
+	}
+	return facts
+}
+
+// judge notes how a request ended, and takes the refusal of a key that is no
+// fault of the key for the outage that it is.
+func (f *Forwarder) judge(s *sending, out *Outcome) {
+	if f.history.saw(s.as, out) {
+		f.Wake() // what waits under a refused key may go out under this one
+	}
+	if !deniesKey(out) {
+		return
+	}
+	facts := f.facts(s.lane, s.as, out)
+	d := diagnose.Diagnose(facts)
+	if top := d.Top(); top.Code == diagnose.UpstreamIncident && top.Confidence != diagnose.Possible {
+		out.Kind, out.Refusal, out.Reason = Retry, 0, string(diagnose.UpstreamIncident)
+	}
+}
+
+// openCase is the place of the case for a refusal of a lease's data, opening it
+// if this is the first. heals says that it is released by itself.
+func (f *Forwarder) openCase(s *sending, out *Outcome, heals bool) (queue.Place, error) {
+	d := diagnose.Diagnose(f.facts(s.lane, s.as, out))
+	place, fresh, err := f.cases.open(s.lease.Lane, out, heals, d)
+	if err != nil {
+		return place, err
+	}
+	f.cases.seen(place, s, f.cfg.Now())
+	if fresh {
+		f.sayCase("the upstream refuses data; it is kept in quarantine", place, s.lease.Lane, &d, out)
+	}
+	if heals {
+		f.pokeMedic()
+	}
+	return place, nil
+}
+
+// sayCase logs what is known of a case: once when it is opened, and once when
+// what is known changes.
+func (f *Forwarder) sayCase(message string, place queue.Place, lane queue.LaneID, d *diagnose.Diagnosis, out *Outcome) {
+	top := d.Top()
+	f.cfg.Logger.Warn(message, "case", place, "lane", lane, "cause", top.Code, "confidence", top.Confidence,
+		"reason", out.Reason, "detail", sentence(out), "remedy", top.Remedy)
+}
+
+// reply is an answer as a diagnosis sees it.
+func reply(a *Answer, at time.Time) *diagnose.Reply {
+	r := &diagnose.Reply{Time: at, Status: a.Status, Date: a.Date, Body: clip(strings.ToValidUTF8(string(a.Body), "�"), 512)}
+	if a.Err != nil {
+		r.Error = a.Err.Error()
+	}
+	if a.Status == 0 {
+		return r
+	}
+	var value any
+	if body := strings.TrimSpace(string(a.Body)); body != "" && json.Unmarshal(a.Body, &value) != nil {
+		low := strings.ToLower(body[:min(len(body), 512)])
+		r.HTML = strings.Contains(low, "<html") || strings.Contains(low, "<!doctype html")
+		r.Title = diagnose.Title(string(a.Body))
+	}
+	return r
+}
+
+// needsPerson reports whether somebody has to do something about a cause.
+func needsPerson(c diagnose.Code) bool {
+	switch c {
+	case diagnose.UpstreamIncident, diagnose.Network, diagnose.NotFoundYet, diagnose.QuotaMonth, diagnose.RateHourEvents,
+		diagnose.RateHourBytes, diagnose.RateGateway:
+		return false
+	default:
+		return true
+	}
+}
+
+// explained is the cause of a wait, and what to do where a person has to.
+func explained(d *diagnose.Diagnosis) (cause, remedy string) {
+	top := d.Top()
+	if needsPerson(top.Code) && top.Code != diagnose.Unknown {
+		remedy = top.Remedy
+	}
+	return string(top.Code), remedy
+}

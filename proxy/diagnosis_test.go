@@ -1,0 +1,310 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"weir/proxy/diagnose"
+	"weir/queue"
+)
+
+// service is a LangSmith that says who is taken, and answers questions.
+type service struct {
+	mu      sync.Mutex // guards what follows
+	status  map[string]int
+	tenant  map[string]string
+	reads   func(q *Question) Answer // nil: by the key
+	regions map[string]int
+	asked   map[string]int
+}
+
+const forbidden = `{"error":"Forbidden"}` + "\n"
+
+func newService() *service {
+	return &service{status: map[string]int{}, tenant: map[string]string{}, regions: map[string]int{}, asked: map[string]int{}}
+}
+
+// takes says how requests with a key are answered.
+func (s *service) takes(key string, status int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status[key] = status
+}
+
+func (s *service) answerReads(fn func(q *Question) Answer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads = fn
+}
+
+func (s *service) answer(r *Request, _ []string) Outcome {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch status := s.status[r.APIKey]; status {
+	case 0, http.StatusOK:
+		return Outcome{Kind: Delivered, Reason: "ok", Exchange: Exchange{Time: time.Now(), Status: 200}}
+	default:
+		out := refused(RefusedAccess, status)
+		out.Exchange.Time, out.Exchange.URL, out.Exchange.Body = time.Now(), "https://upstream.test/otel/v1/traces", forbidden
+		return out
+	}
+}
+
+func (s *service) Ask(_ context.Context, q *Question) Answer {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked[q.Base+q.Path]++
+	if q.Base != "" {
+		return Answer{Status: s.regions[q.Base], Body: []byte(`[]`)}
+	}
+	if s.reads != nil {
+		return s.reads(q)
+	}
+	if status := s.status[q.APIKey]; status >= 300 && q.Path != pathInfo {
+		return Answer{Status: status, Body: []byte(forbidden)}
+	}
+	if tenant := s.tenant[q.APIKey]; q.Path == pathTenant && tenant != "" {
+		return Answer{Status: 200, Body: []byte(`[{"tenant_id":"` + tenant + `"}]`)}
+	}
+	return Answer{Status: 200, Body: []byte(`[]`)}
+}
+
+// ward is a rig with a service to ask, and its log.
+type ward struct {
+	*rig
+
+	service *service
+	log     *lockedBuffer
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) lines(with string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.b.String()) {
+		if strings.Contains(line, with) {
+			n++
+		}
+	}
+	return n
+}
+
+func newWard(t *testing.T, change func(*ForwardConfig)) *ward {
+	t.Helper()
+	s := newService()
+	up := newFakeUpstream()
+	up.set(s.answer)
+	w := &ward{rig: newRig(t, up), service: s, log: &lockedBuffer{}}
+	w.reopen(func() {
+		w.dest.APIKey, w.dest.Workspace = ownKey, ""
+		w.cfg.Asker, w.cfg.AskUsage, w.cfg.Logger = s, true, slog.New(slog.NewTextHandler(w.log, nil))
+		if change != nil {
+			change(&w.cfg)
+		}
+	})
+	w.f.Start(t.Context())
+	return w
+}
+
+const (
+	ownKey   = "lsv2_pt_0123456789abcdef0123456789abcdef_0000000001"
+	otherKey = "lsv2_pt_0123456789abcdef0123456789abcdef_0000000002"
+	thirdKey = "lsv2_pt_0123456789abcdef0123456789abcdef_0000000003"
+)
+
+// cause waits until the only case has a first cause.
+func (w *ward) cause(want diagnose.Code) finding {
+	w.t.Helper()
+	var last string
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		last = ""
+		for _, fd := range w.f.cases.healing() {
+			if fd.Diagnosis.Top().Code == want {
+				return fd
+			}
+			last += fmt.Sprintf("%+v\n", fd.Diagnosis.Causes)
+		}
+		w.f.pokeMedic()
+		select {
+		case <-w.up.arrived:
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	w.t.Fatalf("no case is due to %s: %s", want, last)
+	return finding{}
+}
+
+func TestARevokedKeyIsOneCaseAndOneLine(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, nil)
+	w.accept(Caller{}, "one:1")
+	w.allDelivered(1)
+	w.service.takes(ownKey, http.StatusForbidden)
+	for n := range 20 {
+		w.accept(Caller{}, fmt.Sprintf("more:%d", n))
+	}
+	fd := w.cause(diagnose.KeyRevoked)
+	if fd.Diagnosis.Top().Confidence != diagnose.Likely || fd.History.Accepted.IsZero() {
+		t.Errorf("diagnosis %+v, history %+v", fd.Diagnosis, fd.History)
+	}
+	for range 5 { // it is refused over and over
+		w.f.Wake()
+		w.until("the lane to be refused again", func(t queue.Totals) bool { return t.Pending == 0 || t.Quarantined > 0 })
+	}
+	if n := w.log.lines("level=WARN"); n > 2 { // opened, and what the probes found
+		t.Errorf("%d lines about one case:\n%s", n, w.log.b.String())
+	}
+	if len(w.f.Status(w.a).Cases) != 1 {
+		t.Errorf("cases: %+v", w.f.Status(w.a).Cases)
+	}
+	w.f.SetDestination(Destination{UpstreamURL: w.dest.UpstreamURL, APIKey: otherKey, Project: "own-project"})
+	w.allDelivered(21)
+	if left := w.q.Notes(diagnosisNotes); len(left) != 0 {
+		t.Errorf("notes of cases that are gone: %v", left)
+	}
+}
+
+func TestALastSuccessIsRememberedAcrossARestart(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, nil)
+	w.accept(Caller{}, "one:1")
+	w.allDelivered(1)
+	w.reopen(func() {})
+	w.service.takes(ownKey, http.StatusForbidden)
+	w.f.Start(t.Context())
+	w.accept(Caller{}, "two:1")
+	if fd := w.cause(diagnose.KeyRevoked); fd.History.Accepted.IsZero() {
+		t.Errorf("it is not known that the key was taken before: %+v", fd)
+	}
+}
+
+func TestAnIncidentIsAnOutage(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, nil)
+	w.accept(Caller{}, "one:1")
+	w.allDelivered(1)
+	w.service.answerReads(func(*Question) Answer { return Answer{Status: 500, Body: []byte("Internal Server Error")} })
+	w.service.takes(ownKey, http.StatusForbidden)
+	w.accept(Caller{}, "two:1")
+	w.cause(diagnose.UpstreamIncident)
+	// From here on what is refused waits as in any outage.
+	w.f.Wake()
+	w.accept(Caller{}, "three:1")
+	w.until("it to be pending", func(t queue.Totals) bool { return t.Pending > 0 })
+	for _, p := range w.f.Status(w.a).Problems {
+		if strings.Contains(p, "key") {
+			t.Errorf("a person is asked to do something: %s", p)
+		}
+	}
+	w.service.answerReads(nil)
+	w.service.takes(ownKey, http.StatusOK)
+	w.f.Wake()
+	w.allDelivered(3)
+	if cases := w.f.Status(w.a).Cases; len(cases) != 0 {
+		t.Errorf("cases are left: %+v", cases)
+	}
+}
+
+func TestKeysThatAreRefusedTogetherAreAnIncident(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, nil)
+	w.accept(Caller{}, "one:1")
+	w.accept(Caller{APIKey: otherKey}, "two:1")
+	w.accept(Caller{APIKey: thirdKey}, "three:1")
+	w.allDelivered(3)
+	for _, key := range []string{ownKey, otherKey, thirdKey} {
+		w.service.takes(key, http.StatusForbidden)
+	}
+	w.service.answerReads(func(*Question) Answer { return Answer{Status: 200, Body: []byte(`[]`)} })
+	w.accept(Caller{}, "one:2")
+	w.until("the first to be refused", func(t queue.Totals) bool { return t.Quarantined == 1 })
+	w.accept(Caller{APIKey: otherKey}, "two:2")
+	w.accept(Caller{APIKey: thirdKey}, "three:2")
+	w.cause(diagnose.UpstreamIncident)
+	if n := len(w.f.Status(w.a).Cases); n != 1 {
+		t.Errorf("%d cases of one incident, want that of the first key alone", n)
+	}
+	for _, key := range []string{ownKey, otherKey, thirdKey} {
+		w.service.takes(key, http.StatusOK)
+	}
+	w.f.Wake()
+	w.allDelivered(6)
+}
+
+func TestACallersKeyIsReplacedWithinItsTenantOnly(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, nil)
+	const tenant, stranger = "0c1b2a39-0000-4000-8000-00000000000a", "0c1b2a39-0000-4000-8000-00000000000b"
+	w.service.tenant[otherKey], w.service.tenant[thirdKey], w.service.tenant[ownKey] = tenant, tenant, stranger
+	w.accept(Caller{APIKey: otherKey}, "one:1")
+	w.accept(Caller{}, "own:1")
+	w.allDelivered(2)
+	w.f.pokeWatch()
+	w.until("tenants to be known", func(queue.Totals) bool { return len(w.f.accounts.unknown()) == 0 })
+	w.service.takes(otherKey, http.StatusForbidden)
+	w.accept(Caller{APIKey: otherKey}, "one:2")
+	w.accept(Caller{}, "own:2")
+	w.until("the old key to be refused", func(t queue.Totals) bool { return t.Quarantined == 1 && t.Delivered == 3 })
+	w.f.Wake() // weir's own key is taken, but another tenant's
+	w.accept(Caller{}, "own:3")
+	w.until("weir's own data to go on", func(t queue.Totals) bool { return t.Delivered == 4 })
+	if n := w.q.Stats().Totals.Quarantined + w.q.Stats().Totals.Pending; n != 1 {
+		t.Fatalf("%d items wait under the old key, want 1", n)
+	}
+	w.accept(Caller{APIKey: thirdKey}, "one:3") // the application was restarted with a new key
+	w.allDelivered(6)
+	w.up.mu.Lock()
+	defer w.up.mu.Unlock()
+	if got := w.up.keys["one:2"]; !strings.HasPrefix(got, thirdKey) {
+		t.Errorf("what waited under the old key went out as %s", KeyHint(got))
+	}
+	if got := w.up.keys["own:3"]; !strings.HasPrefix(got, ownKey) {
+		t.Errorf("weir's own went out as %s", KeyHint(got))
+	}
+}
+
+func TestTheRegionThatKnowsAKeyIsNamed(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, func(c *ForwardConfig) {
+		c.ProbeRegions = []string{"https://eu.upstream.test", "https://apac.upstream.test"}
+	})
+	w.service.regions["https://eu.upstream.test"], w.service.regions["https://apac.upstream.test"] = 200, 403
+	w.service.takes(ownKey, http.StatusForbidden)
+	w.accept(Caller{}, "one:1")
+	fd := w.cause(diagnose.RegionMismatch)
+	if top := fd.Diagnosis.Top(); top.Confidence != diagnose.Certain || !strings.Contains(top.Remedy, "LANGSMITH_ENDPOINT=https://eu.upstream.test") {
+		t.Errorf("diagnosis %+v", top)
+	}
+}
+
+func TestRegionsAreAskedOnlyIfAllowed(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, nil)
+	w.service.takes(ownKey, http.StatusForbidden)
+	w.accept(Caller{}, "one:1")
+	w.cause(diagnose.KeyRevoked)
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	for what := range w.service.asked {
+		if strings.HasPrefix(what, "https://") {
+			t.Errorf("the key was sent to %s", what)
+		}
+	}
+}

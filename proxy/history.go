@@ -1,0 +1,186 @@
+package proxy
+
+import (
+	"encoding/binary"
+	"net/http"
+	"sync"
+	"time"
+
+	"weir/proxy/diagnose"
+	"weir/queue"
+)
+
+const (
+	// acceptedNotes say when a key was last taken: a refusal after a restart is
+	// then known to be one after success.
+	acceptedNotes = "accepted/"
+	acceptedEvery = time.Hour
+	// maxHistory bounds the keys that are remembered.
+	maxHistory = 4096
+	// togetherWithin is how close to each other refusals of several keys begin
+	// that have one cause.
+	togetherWithin = 5 * time.Minute
+)
+
+// history is what the upstream has made of each key, in its workspace. Its
+// methods may be called from any number of goroutines.
+type history struct {
+	q   *queue.Queue
+	now func() time.Time
+
+	mu          sync.Mutex // guards what follows
+	keys        map[caller]*keyHistory
+	serverError time.Time
+	refused     int // keys refused now
+}
+
+// keyHistory is what became of a key's requests.
+type keyHistory struct {
+	accepted time.Time
+	written  time.Time // accepted, as the queue's note has it
+	refused  time.Time // since when; zero: it is not
+}
+
+func newHistory(q *queue.Queue, now func() time.Time) *history {
+	return &history{q: q, now: now, keys: map[caller]*keyHistory{}}
+}
+
+func (h *history) note(c caller) string {
+	return acceptedNotes + c.upstream + " " + c.credential + " " + c.workspace
+}
+
+// of finds or begins a key's history. mu is held.
+func (h *history) of(c caller) *keyHistory {
+	k := h.keys[c]
+	if k != nil {
+		return k
+	}
+	if len(h.keys) >= maxHistory {
+		for old, o := range h.keys { // any that is not refused: it begins anew
+			if o.refused.IsZero() {
+				delete(h.keys, old)
+				break
+			}
+		}
+	}
+	k = &keyHistory{}
+	name := h.note(c)
+	if b := h.q.Notes(name)[name]; len(b) == 8 {
+		k.accepted = time.Unix(int64(binary.BigEndian.Uint64(b)), 0) //nolint:gosec // as it was written
+		k.written = k.accepted
+	}
+	h.keys[c] = k
+	return k
+}
+
+// saw notes how a request with a key ended. It reports whether a key is taken
+// for the first time while others are refused: it may be one's successor.
+func (h *history) saw(c caller, out *Outcome) (successor bool) {
+	h.mu.Lock()
+	now := h.now()
+	if out.Exchange.Status >= http.StatusInternalServerError {
+		h.serverError = now
+	}
+	k := h.of(c)
+	var write bool
+	switch {
+	case out.Kind == Delivered:
+		successor = h.refused > 0 && k.accepted.IsZero()
+		if !k.refused.IsZero() {
+			h.refused--
+		}
+		k.refused, k.accepted = time.Time{}, now
+		if write = now.Sub(k.written) > acceptedEvery; write {
+			k.written = now
+		}
+	case deniesKey(out) && k.refused.IsZero():
+		k.refused = now
+		h.refused++
+		if write = k.accepted.After(k.written); write {
+			k.written = k.accepted
+		}
+	}
+	accepted := k.written
+	h.mu.Unlock()
+	if write {
+		// Without the note a diagnosis after a restart knows less.
+		_ = h.q.SetNote(h.note(c), binary.BigEndian.AppendUint64(nil, uint64(accepted.Unix()))) //nolint:gosec // not before 1970
+	}
+	return successor
+}
+
+// deniesKey reports whether an answer refuses the key.
+func deniesKey(out *Outcome) bool {
+	return out.Kind == Refused && out.Refusal == RefusedAccess &&
+		(out.Exchange.Status == http.StatusUnauthorized || out.Exchange.Status == http.StatusForbidden)
+}
+
+// failing notes that the service failed to answer something else.
+func (h *history) failing() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.serverError = h.now()
+}
+
+// facts is what a diagnosis wants to know about a key; own is weir's.
+func (h *history) facts(c, own caller) diagnose.History {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k := h.of(c)
+	out := diagnose.History{Since: k.refused, Accepted: k.accepted, ServerErrors: h.serverError}
+	if own.credential != "" && own.credential != c.credential {
+		if o := h.of(own); o.refused.IsZero() {
+			out.OwnAccepted = o.accepted
+		}
+	}
+	if k.refused.IsZero() {
+		return out
+	}
+	for other, o := range h.keys {
+		switch {
+		case other.credential == c.credential, other.upstream != c.upstream:
+		case o.refused.IsZero():
+			if o.accepted.After(k.refused) {
+				out.OtherKeysAccepted++
+			}
+		case o.refused.Sub(k.refused).Abs() < togetherWithin && !o.accepted.IsZero() && o.refused.Sub(o.accepted) < time.Hour:
+			out.OtherKeysRefused++
+		}
+	}
+	return out
+}
+
+// refusedKey reports whether a key is refused, and whether the upstream has
+// ever taken it.
+func (h *history) refusedKey(c caller) (refused, wasTaken bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k := h.keys[c]
+	if k == nil || k.refused.IsZero() {
+		return false, false
+	}
+	return true, !k.accepted.IsZero()
+}
+
+// takenSince lists the keys that were taken since another is refused, the
+// latest first.
+func (h *history) takenSince(c caller) (out []caller) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k := h.keys[c]
+	if k == nil || k.refused.IsZero() {
+		return nil
+	}
+	var best time.Time
+	for other, o := range h.keys {
+		if other.upstream != c.upstream || other.credential == c.credential || !o.refused.IsZero() || !o.accepted.After(k.refused) {
+			continue
+		}
+		if o.accepted.After(best) {
+			best, out = o.accepted, append([]caller{other}, out...)
+		} else {
+			out = append(out, other)
+		}
+	}
+	return out
+}

@@ -1,0 +1,205 @@
+package proxy
+
+import (
+	"context"
+	"time"
+
+	"weir/proxy/diagnose"
+	"weir/queue"
+)
+
+// How often probes are made. They tell causes apart; whether a cause is gone,
+// the data itself finds out.
+const (
+	medicTick    = 5 * time.Second
+	probeFor     = 30 * time.Second // how long an answer is believed for all cases
+	probeAgain   = time.Minute      // of a young case
+	probeOld     = 10 * time.Minute // of one that stands for an hour
+	maxProbes    = 8                // in a round
+	maxAnswers   = 1024             // answers that are remembered
+	regionsEvery = time.Hour        // keys are sent to strangers: seldom
+)
+
+// medic looks at open cases that heal by themselves, and asks LangSmith what
+// tells their causes apart. One goroutine runs it.
+type medic struct {
+	f       *Forwarder
+	answers map[question]answered
+	asked   int       // in this round
+	looked  time.Time // when the upstream's certificate was last looked at
+}
+
+// question is a probe for a key. Cases of many lanes with one key share it.
+type question struct {
+	probe diagnose.Probe
+	as    caller
+	base  string // of a region
+}
+
+type answered struct {
+	reply *diagnose.Reply
+	at    time.Time
+}
+
+func newMedic(f *Forwarder) *medic { return &medic{f: f, answers: map[question]answered{}} }
+
+// run works until ctx is done.
+func (m *medic) run(ctx context.Context) {
+	tick := time.NewTicker(medicTick)
+	defer tick.Stop()
+	for {
+		m.round(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-m.f.medicWake:
+		}
+	}
+}
+
+// round looks at every open case once.
+func (m *medic) round(ctx context.Context) {
+	if len(m.answers) > maxAnswers {
+		clear(m.answers)
+	}
+	m.asked = 0
+	for place, fd := range m.f.cases.healing() {
+		if ctx.Err() != nil {
+			return
+		}
+		if fd.as == (caller{}) { // of an earlier process, and not refused since
+			continue
+		}
+		m.look(ctx, place, &fd)
+	}
+	m.certificate(ctx)
+}
+
+// certificate looks at what the upstream shows while TLS fails.
+func (m *medic) certificate(ctx context.Context) {
+	f, now := m.f, m.f.cfg.Now()
+	w, waiting := f.waits.get(upstreamWait)
+	if !waiting || w.Reason != reasonTLS || f.cfg.Certificate == nil || now.Sub(m.looked).Abs() < probeAgain {
+		return
+	}
+	m.looked = now
+	shown, err := f.cfg.Certificate(ctx)
+	if err != nil {
+		return // what sending met says enough
+	}
+	d := diagnose.Diagnose(&diagnose.Facts{
+		Time: now, URL: f.dest.Load().UpstreamURL, Reason: w.Reason, Error: w.Detail, Probes: diagnose.Probes{Certificate: shown},
+	})
+	cause, remedy := explained(&d)
+	f.waits.explain(upstreamWait, cause, remedy)
+}
+
+// reasonTLS is the upstream client's word for a failure of TLS.
+const reasonTLS = "tls"
+
+// look diagnoses one case, asking what the diagnosis wants to know.
+func (m *medic) look(ctx context.Context, place queue.Place, fd *finding) {
+	f := m.f
+	out := &Outcome{Kind: Refused, Reason: fd.first.Reason, Refusal: RefusedAccess, Exchange: fd.first.Exchange}
+	facts := f.facts(fd.lane, fd.as, out)
+	facts.Probes = fd.Probes
+	facts.Time = f.cfg.Now()
+	d := diagnose.Diagnose(facts)
+	for _, p := range d.Wants {
+		m.ask(ctx, p, fd, &facts.Probes)
+	}
+	facts.History = f.history.facts(fd.as, f.accounts.own())
+	if refused, _ := f.history.refusedKey(fd.as); !refused && deniesKey(out) {
+		return // it was taken meanwhile: the case is about to be released
+	}
+	d = diagnose.Diagnose(facts)
+	if f.cases.found(place, d, &facts.Probes, &facts.History, f.cfg.Now()) {
+		f.sayCase("more is known of why the upstream refuses data", place, fd.id, &d, out)
+	}
+}
+
+// again is how long an answer of a case stands before it is asked once more.
+func (m *medic) again(fd *finding) time.Duration {
+	if m.f.cfg.Now().Sub(fd.first.Exchange.Time) > time.Hour {
+		return probeOld
+	}
+	return probeAgain
+}
+
+// ask makes one probe, unless it was made a moment ago.
+func (m *medic) ask(ctx context.Context, p diagnose.Probe, fd *finding, to *diagnose.Probes) {
+	base := m.f.dest.Load()
+	as := fd.as
+	switch p {
+	case diagnose.ProbeInfo:
+		to.Info = m.reply(ctx, question{probe: p, as: caller{upstream: base.UpstreamURL}}, to.Info, fd, pathInfo)
+	case diagnose.ProbeSessions:
+		to.Sessions = m.reply(ctx, question{probe: p, as: as}, to.Sessions, fd, pathTenant)
+	case diagnose.ProbeWithoutHeader:
+		as.workspace = ""
+		to.WithoutWorkspace = m.reply(ctx, question{probe: p, as: as}, to.WithoutWorkspace, fd, pathTenant)
+	case diagnose.ProbeLimits:
+		to.Limits = m.reply(ctx, question{probe: p, as: as}, to.Limits, fd, pathLimits)
+	case diagnose.ProbeRegions:
+		m.regions(ctx, fd, to)
+	case diagnose.ProbeCertificate: // of the upstream's own waits
+	}
+}
+
+// reply asks, or returns an answer that is fresh enough.
+func (m *medic) reply(ctx context.Context, q question, before *diagnose.Reply, fd *finding, path string) *diagnose.Reply {
+	now := m.f.cfg.Now()
+	if known, ok := m.answers[q]; ok && now.Sub(known.at) < probeFor {
+		return known.reply
+	}
+	if before != nil && now.Sub(before.Time).Abs() < m.again(fd) || m.asked >= maxProbes {
+		return before
+	}
+	m.asked++
+	question := &Question{Base: q.base, Path: path, Workspace: q.as.workspace}
+	if q.as.credential != "" {
+		question.APIKey, _ = m.f.accounts.key(q.as)
+	}
+	a := m.f.cfg.Asker.Ask(ctx, question)
+	if ctx.Err() != nil {
+		return before
+	}
+	if a.Status >= 500 && q.base == "" {
+		m.f.history.failing()
+	}
+	r := reply(&a, now)
+	m.answers[q] = answered{r, now}
+	return r
+}
+
+// regions asks LangSmith's other regions whether they know the key. Only the
+// user can allow that: it sends the key there.
+func (m *medic) regions(ctx context.Context, fd *finding, to *diagnose.Probes) {
+	now := m.f.cfg.Now()
+	for _, base := range m.f.cfg.ProbeRegions {
+		if base == fd.as.upstream {
+			continue
+		}
+		q := question{probe: diagnose.ProbeRegions, as: fd.as, base: base}
+		if known, ok := m.answers[q]; ok && now.Sub(known.at) < regionsEvery {
+			to.Regions = with(to.Regions, base, known.reply.Status)
+			continue
+		}
+		m.asked = 0 // they are few, and seldom
+		if r := m.reply(ctx, q, nil, fd, pathTenant); r != nil {
+			to.Regions = with(to.Regions, base, r.Status)
+		}
+	}
+}
+
+// with is a copy of regions with one more: findings share the map.
+func with(regions map[string]int, base string, status int) map[string]int {
+	out := map[string]int{base: status}
+	for b, s := range regions {
+		if b != base {
+			out[b] = s
+		}
+	}
+	return out
+}
