@@ -377,15 +377,13 @@ func TestStartsOutside(t *testing.T) {
 	}
 }
 
-// Times are read by hand, for speed: they are the ones that package time reads.
+// Times are read by hand, for speed: they are the ones that package time reads,
+// from the year 1 to 9999 in any zone.
 func TestTimesAreReadAsPackageTimeDoes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		at := time.Unix(rapid.Int64Range(-62_135_596_800, 253_402_300_799).Draw(t, "s"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).UTC()
+		at := time.Unix(rapid.Int64Range(-62_135_500_000, 253_402_200_000).Draw(t, "s"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).UTC()
 		in := time.FixedZone("", 60*rapid.IntRange(-14*60, 14*60).Draw(t, "zone"))
 		text := at.In(in).Format(time.RFC3339Nano)
-		if len(text) < 20 || text[4] != '-' || strings.HasPrefix(text, "0000") || at.In(in).Year() < 1 {
-			t.Skip("a year that has not four digits")
-		}
 		op := runs.Op{Kind: runs.Create, Body: []byte(`{"start_time":"` + text + `"}`)}
 		span, err := op.Span()
 		if err != nil || !span.Start.Equal(at) {
