@@ -214,5 +214,6 @@ func (f *Forwarder) delivered(lane Lane, traces []TraceID) error {
 	if err != nil {
 		return fmt.Errorf("count delivered traces: %w", err)
 	}
+	f.recent.note(traces, fateSent, f.cfg.Now())
 	return nil
 }

@@ -105,6 +105,7 @@ type Forwarder struct {
 	attempts *attempts
 	guilty   *guiltyRuns
 	starts   *startWindow
+	recent   recentTraces
 	plain    *semaphore.Weighted // bytes of run operations held decompressed
 
 	draining atomic.Bool
@@ -127,8 +128,9 @@ type Forwarder struct {
 	lanes map[queue.LaneID]*laneRun
 	// lastDelivered is when a request last came through.
 	lastDelivered time.Time
-	leases        uint64 // so far, of all lanes
-	holdError     string // the last one logged
+	leases        uint64               // so far, of all lanes
+	casework      map[queue.Place]bool // cases that a person is having released or discarded
+	holdError     string               // the last one logged
 }
 
 // laneRun is what this process knows of a lane's sending.
@@ -152,6 +154,9 @@ type laneRun struct {
 	pausedUntil time.Time // no round before: what there is waits for updates
 	laterFrom   time.Time // no release before of what was not there yet
 	laterTries  int       // of those releases
+
+	moving   int  // nothing is sent while its data goes to another lane
+	entering bool // a send is about to begin
 }
 
 // NewForwarder returns a forwarder that has not started.
@@ -419,6 +424,10 @@ func (f *Forwarder) lease(send context.Context, one *sending, s *queue.LaneStats
 			<-f.slots
 		}
 	}()
+	if !f.enter(one.run) {
+		return false, 0
+	}
+	defer f.leave(one.run)
 	lease, err := f.q.Lease(opts)
 	if err != nil {
 		f.noteError(s.ID, err)

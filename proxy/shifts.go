@@ -90,21 +90,22 @@ func (s *shifts) of(ids []TraceID) (map[TraceID]int64, error) {
 		return nil, err
 	}
 	keys, entries := make([]idmap.Key, len(ids)), make([]idmap.Entry, len(ids))
-	for i, id := range ids {
-		keys[i].ID = id
+	for i := range keys {
+		keys[i].ID = ids[i]
 	}
 	if err := m.Get(keys, entries); err != nil {
 		return nil, fmt.Errorf("read the moved start times: %w", err)
 	}
 	var out map[TraceID]int64
-	for i, e := range entries {
+	for i, id := range ids {
+		e := &entries[i]
 		if e.State != stateShifted {
 			continue
 		}
 		if out == nil {
 			out = map[TraceID]int64{}
 		}
-		out[ids[i]] = int64(int32(uint32(e.Project)<<16 | uint32(e.Month)))
+		out[id] = int64(int32(uint32(e.Project)<<16 | uint32(e.Month)))
 	}
 	return out, nil
 }

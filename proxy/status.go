@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -55,12 +54,6 @@ type LaneStatus struct {
 	LastError   string
 }
 
-// CaseStatus is one case for people.
-type CaseStatus struct {
-	queue.Case
-	Refusal Refusal
-}
-
 // Status reports the pipeline's state. a may be nil.
 func (f *Forwarder) Status(a *Acceptor) Status {
 	stats, cases := f.snapshot()
@@ -77,18 +70,7 @@ func (f *Forwarder) Status(a *Acceptor) Status {
 	for i := range s.Queue.Lanes {
 		s.Lanes = append(s.Lanes, f.laneStatus(s.Queue.Lanes[i]))
 	}
-	for _, c := range cases {
-		if c.Kind == queue.CaseHold {
-			continue
-		}
-		cs := CaseStatus{Case: c}
-		if json.Unmarshal(c.Data, &cs.Refusal) != nil {
-			cs.Refusal.Reason = "unknown"
-		}
-		if c.Frames > 0 {
-			s.Cases = append(s.Cases, cs)
-		}
-	}
+	s.Cases = f.caseStatuses(cases, s.Lanes)
 	s.Problems = f.problems(&s)
 	return s
 }

@@ -1,6 +1,9 @@
 package queue
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // laneRun is the exports of one lane in a group that stand at one place.
 type laneRun struct {
@@ -13,11 +16,13 @@ type laneRun struct {
 // active segment. It may be called again, for another segment.
 func (q *Queue) build(g *group) {
 	clear(g.frames)
+	clear(g.lanes)
 	g.events, g.frames, g.entries, g.values = g.events[:0], g.frames[:0], g.entries[:0], g.values[:0]
 	q.mu.Lock()
 	seq := q.active.next
 	nowMS := max(q.cfg.now().UnixMilli(), q.st.newestMS, q.active.floorMS)
 	q.mu.Unlock()
+	q.resolvePartLanes(g)
 	for _, c := range g.changes {
 		g.events = append(g.events, c.events...)
 		for i := range c.parts {
@@ -83,7 +88,6 @@ func (g *group) addDiscarded(from int, e *Export) {
 // lanes, or the share of the cap they need, are refused and leave the group.
 func (q *Queue) laneRuns(g *group) []laneRun {
 	var runs []laneRun
-	clear(g.lanes)
 	g.measured = false
 	at := make(map[bucket]int, 4)
 	kept := g.appends[:0]
@@ -207,6 +211,24 @@ func (q *Queue) lanesWithLocked(g *group) int {
 	return n
 }
 
+// resolvePartLanes finds the lanes of parts that go to another lane than the
+// frame's own. Changes of which one cannot be had fail and leave the group.
+func (q *Queue) resolvePartLanes(g *group) {
+	g.changes = slices.DeleteFunc(g.changes, func(c *change) bool {
+		for i := range c.parts {
+			name := c.parts[i].Lane
+			if _, have := g.lanes[name]; name == "" || have {
+				continue
+			}
+			if err := q.resolveLane(g, name); err != nil {
+				c.done <- err
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // frameLen is how many of the exports share a frame: at least one.
 func frameLen(parts []*exportPart, frameBytes int64) int {
 	var raw int64
@@ -254,8 +276,12 @@ func (q *Queue) buildFrame(g *group, parts []*exportPart, f newFrame) {
 // buildPart adds a frame that takes the place of part of an older one.
 func (q *Queue) buildPart(g *group, c *change, p *Part, seq uint32) {
 	g.zstd = q.enc.EncodeAll(p.Payload, g.zstd[:0])
+	lane := c.lane
+	if p.Lane != "" {
+		lane = g.lanes[p.Lane]
+	}
 	g.addFrame(newFrame{seq: seq, header: frameHeader{
-		zstd: true, lane: c.lane, place: q.standing(p.Place), acceptedAtMS: c.atMS,
+		zstd: true, lane: lane, place: q.standing(p.Place), acceptedAtMS: c.atMS,
 		items: uint32(p.Items), rawBytes: uint32(len(p.Payload)),
 	}}, p.Traces, g.zstd)
 }

@@ -54,12 +54,29 @@ func newDiskGuard(cfg Config) *diskGuard {
 		g.ballastBytes = min(max(size/8, minBallastBytes), maxBallastBytes)
 	}
 	if g.minFreeBytes == 0 {
-		g.minFreeBytes = 64 << 20
-		if size > 0 && size < smallFileSystem {
-			g.minFreeBytes = size / 20
-		}
+		g.minFreeBytes = defaultMinFree(size)
 	}
 	return g
+}
+
+// defaultMinFree is the free space to leave on a file system of a size, 0 if
+// that is unknown.
+func defaultMinFree(size int64) int64 {
+	if size > 0 && size < smallFileSystem {
+		return size / 20
+	}
+	return 64 << 20
+}
+
+// Room is the space below a directory: what can still be written, and what a
+// queue there leaves free (minFree as in Config.MinFreeBytes). The directory
+// must exist; a queue need not.
+func Room(dir string, minFree int64) (free, floor int64, err error) {
+	free, err = freeBytes(dir)
+	if minFree == 0 {
+		minFree = defaultMinFree(fileSystemBytes(dir))
+	}
+	return free, minFree, err
 }
 
 func (g *diskGuard) ballastPath() string { return filepath.Join(g.dir, "ballast") }

@@ -174,7 +174,10 @@ func childSettle(q *Queue, say func(string, ...any)) {
 			continue
 		}
 		if len(c.cases) > 2 {
-			_ = q.Release(c.cases[0])
+			if c.r.IntN(2) == 0 {
+				c.discard(c.cases[0])
+			}
+			_ = q.Release(c.cases[0]) // what came into it meanwhile, too
 			c.cases = c.cases[1:]
 		}
 		kind := CaseQuarantine
@@ -220,6 +223,7 @@ func (c *childSettler) settle(o LeaseOptions) {
 			parts := splitParts(ids[1:], plain(f, frame), blobs)
 			for i := range parts {
 				parts[i].Place = c.place()
+				parts[i].Lane = []string{"", "lane0", "lane1", "moved"}[c.r.IntN(4)]
 			}
 			settlements = append(settlements, Settlement{Frame: i, Result: ResultReplaced, Delivered: 1, Parts: parts, Blobs: blobsOf(blobs, ids[:1])})
 			gone = append(gone, ids[0])
@@ -232,6 +236,21 @@ func (c *childSettler) settle(o LeaseOptions) {
 	}
 	sayIDs(c.say, "settling", gone)
 	if l.Settle(settlements...) == nil {
+		sayIDs(c.say, "settled", gone)
+	}
+}
+
+// discard drops what a case holds.
+func (c *childSettler) discard(p Place) {
+	f := failer{}
+	var gone []uint64
+	_, err := c.q.Discard(context.Background(), p, Discarding{Reason: "discarded", Blobs: func(_ string, frame Frame) []string {
+		ids, blobs := frameIDs(f, frame), frameBlobs(f, c.q, frame)
+		sayIDs(c.say, "settling", ids)
+		gone = append(gone, ids...)
+		return blobsOf(blobs, ids)
+	}})
+	if err == nil {
 		sayIDs(c.say, "settled", gone)
 	}
 }

@@ -113,6 +113,7 @@ func (k known) check(t *testing.T, dir string) {
 	if diff := cmp.Diff(want, settleAll(t, q)); diff != "" {
 		t.Errorf("contents (-want +got):\n%s", diff)
 	}
+	discardDamage(t, q, kept)
 	mustAppend(t, q, export("a", 3000, 7))
 	if err := q.keep(); err != nil {
 		t.Fatal(err)
@@ -130,6 +131,25 @@ func (k known) check(t *testing.T, dir string) {
 	}
 	checkTotals(t, q)
 	checkKnownBlobs(t, q)
+}
+
+// discardDamage drops what cannot be read.
+func discardDamage(t *testing.T, q *Queue, want int64) {
+	t.Helper()
+	var items int64
+	for _, c := range q.Cases() {
+		n, err := q.Discard(t.Context(), c.Place, Discarding{Reason: "discarded", Blobs: func(_ string, f Frame) []string {
+			t.Errorf("frame %s is damaged, and asked about", f.ID)
+			return nil
+		}})
+		if err != nil {
+			t.Errorf("discard what is damaged: %v", err)
+		}
+		items += n
+	}
+	if tot := checkTotals(t, q); items != want || tot.DroppedByReason["discarded"] != want || tot.Quarantined != 0 || len(q.Cases()) > 0 {
+		t.Errorf("%d items are discarded of %d, and %d cases are left: %+v", items, want, len(q.Cases()), tot)
+	}
 }
 
 // checkKnownBlobs: whatever is damaged, the blobs of messages 1 and 4 stay and

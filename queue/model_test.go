@@ -29,6 +29,7 @@ type model struct {
 	delivered int64
 	dropped   int64
 	quota     int64            // items dropped by their export
+	discarded int64            // items dropped with their case
 	cases     map[Place]string // data
 	holds     map[Place]bool   // cases that are holds
 	opened    Place            // the last case
@@ -71,6 +72,7 @@ func TestQueueBehavesLikeTheModel(t *testing.T) {
 			"return":  m.giveBack,
 			"case":    m.openCase,
 			"release": m.release,
+			"discard": m.discard,
 			"close":   m.closeCase,
 			"note":    m.setNote,
 			"blob":    m.dropBlob,
@@ -358,6 +360,10 @@ func (m *model) settlement(t *rapid.T, ids []uint64) (s Settlement) {
 			if rapid.Bool().Draw(t, "kept") {
 				p.Place = m.pickCase(t)
 			}
+			if rapid.IntRange(0, 3).Draw(t, "other lane") == 0 {
+				p.Lane = rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "to lane")
+				m.lane[id] = p.Lane
+			}
 			m.move(p.Place, id)
 			s.Parts = append(s.Parts, p)
 		}
@@ -420,6 +426,39 @@ func (m *model) released(p Place) {
 		if at == p {
 			m.place[id] = Pending
 		}
+	}
+}
+
+// discard drops what a case holds and is not leased.
+func (m *model) discard(t *rapid.T) {
+	p := m.pickCase(t)
+	if p == Pending {
+		return
+	}
+	var gone []uint64
+	for _, lane := range []string{"a", "b", "c"} {
+		gone = append(gone, m.ready(lane, p)...)
+	}
+	slices.Sort(gone)
+	var asked []uint64
+	items, err := m.q.Discard(context.Background(), p, Discarding{Reason: "discarded", Blobs: func(lane string, f Frame) []string {
+		ids := frameIDs(t, f)
+		for _, id := range ids {
+			if m.lane[id] != lane {
+				t.Fatalf("message %d of lane %q is discarded with lane %q", id, m.lane[id], lane)
+			}
+		}
+		asked = append(asked, ids...)
+		return m.blobIDs(ids)
+	}})
+	slices.Sort(asked)
+	if err != nil || items != int64(len(gone)) || !slices.Equal(asked, gone) {
+		t.Fatalf("discard case %d: %d items %v, %v; want %v", p, items, asked, err, gone)
+	}
+	m.discarded += items
+	m.forget(gone...)
+	if !slices.Contains(slices.Collect(maps.Values(m.place)), p) {
+		delete(m.cases, p)
 	}
 }
 
@@ -513,7 +552,7 @@ func (m *model) checkBlobs() {
 // check compares what the queue says with the model.
 func (m *model) check(t *rapid.T) {
 	want := Totals{Accepted: int64(m.next), Delivered: m.delivered, DroppedByReason: map[string]int64{}}
-	for reason, n := range map[string]int64{"policy": m.dropped, "quota": m.quota} {
+	for reason, n := range map[string]int64{"policy": m.dropped, "quota": m.quota, "discarded": m.discarded} {
 		if n > 0 {
 			want.DroppedByReason[reason] = n
 			want.Dropped += n

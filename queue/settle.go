@@ -51,6 +51,10 @@ type Part struct {
 	Items   int
 	Traces  []TraceID
 	Place   Place // Pending, or an open case
+	// Lane is the descriptor of the lane it goes to; empty: the frame's own. A
+	// lane that is not known begins with it, or the settlement fails with a
+	// *FullError and changes nothing.
+	Lane string
 }
 
 // Settlement says what becomes of the frame at index Frame of a lease.
@@ -207,6 +211,9 @@ func replaceChange(ref *leaseRef, s *Settlement) (*change, error) {
 	for i := range s.Parts {
 		total += s.Parts[i].Items
 		rawBytes += len(s.Parts[i].Payload)
+		if n := len(s.Parts[i].Lane); n > maxLaneBytes {
+			return nil, fmt.Errorf("replace frame %d/%d: a lane whose descriptor has %d bytes: at most %d are kept", ref.seg.id, ref.seq, n, maxLaneBytes)
+		}
 		negative = negative || s.Parts[i].Items < 0
 	}
 	if negative || len(s.Parts) > maxGroupParts || rawBytes > maxSplitBytes {

@@ -193,6 +193,8 @@ type Ledger interface {
 	// States tells the states of traces. One that was counted in an earlier
 	// month than the account's is Counted all the same.
 	States(account string, ids []TraceID) ([]State, error)
+	// Recall tells what is known of one trace, and changes nothing.
+	Recall(account string, id TraceID) (Memory, error)
 	// Turn begins a month for every account. It goes back only while nothing was
 	// ever counted: the first month may have been a wrong clock's.
 	Turn(month Month) error

@@ -74,11 +74,22 @@ type loader struct {
 // precedence, and checks every value. The error, if any, is a *configError
 // that lists everything that is wrong.
 func loadSettings(in configInput) (*settings, error) {
+	s, problems := readSettings(in)
+	if len(problems) > 0 {
+		return nil, &configError{problems: problems}
+	}
+	return s, nil
+}
+
+// readSettings is loadSettings for who can do with less: a setting whose value
+// is wrong keeps the one of the place that comes after it.
+func readSettings(in configInput) (*settings, []problem) {
 	l := &loader{
 		in: in,
 		out: &settings{
 			origins:     make(map[string]origin, len(table)),
 			secretFiles: make(map[string]*string),
+			written:     make(map[string]writtenValue),
 			input:       in,
 		},
 		base: make(map[string]string),
@@ -90,15 +101,13 @@ func loadSettings(in configInput) (*settings, error) {
 	l.resolvePaths()
 	l.readSecrets()
 	l.checkListeners()
-	if len(l.problems) > 0 {
-		return nil, &configError{problems: l.problems}
-	}
-	return l.out, nil
+	return l.out, l.problems
 }
 
 // set gives the setting a value from somewhere, or records why it cannot.
 func (l *loader) set(st *setting, text string, from origin) {
 	val := st.bind(l.out)
+	l.out.written[st.name] = writtenValue{text: secret(text), from: from}
 	if err := val.parse(text); err != nil {
 		l.problems = append(l.problems, problem{
 			where: from.String(), name: st.name, wrong: err.Error(), right: remedy(err, val.expect()),
@@ -153,6 +162,7 @@ func (l *loader) applyFlags() {
 		}
 		from := origin{kind: sourceFlag, where: st.flag()}
 		if text == "" && !st.cleared {
+			l.out.written[st.name] = writtenValue{from: from}
 			l.problems = append(l.problems, problem{
 				where: from.String(), name: st.name, wrong: "it is empty", right: st.bind(l.out).expect(),
 			})
@@ -267,6 +277,7 @@ func (l *loader) readSecrets() {
 			err = fmt.Errorf("%s is empty", path)
 		}
 		if err == nil {
+			l.out.written[st.name] = writtenValue{text: secret(strings.TrimSuffix(string(content), "\n")), from: from}
 			err = val.parse(string(content))
 		}
 		if err != nil {

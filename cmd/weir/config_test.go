@@ -227,7 +227,7 @@ func TestBadVariablesAndFlagsAreNamed(t *testing.T) {
 		{
 			name: "variable shared with the SDKs",
 			env:  map[string]string{"LANGSMITH_ENDPOINT": "smith"},
-			want: `environment variable LANGSMITH_ENDPOINT: upstream: URL "smith" has no scheme; write https://smith`,
+			want: `environment variable LANGSMITH_ENDPOINT: upstream: URL has no scheme ("smith"); write https://smith`,
 		},
 		{
 			name: "key with a line break is not shown",
@@ -481,7 +481,7 @@ func FuzzConfigFile(f *testing.F) {
 	f.Fuzz(func(t *testing.T, content []byte) {
 		l := &loader{
 			in:   configInput{getenv: func(string) string { return "" }, cwd: "/"},
-			out:  &settings{origins: map[string]origin{}, secretFiles: map[string]*string{}},
+			out:  &settings{origins: map[string]origin{}, secretFiles: map[string]*string{}, written: map[string]writtenValue{}},
 			base: map[string]string{},
 		}
 		l.applyDefaults()

@@ -160,6 +160,7 @@ func (y *yamlFile) value(st *setting, field *ast.MappingValueNode) {
 		err = errors.New("it is empty")
 	}
 	if err == nil {
+		y.out.written[st.name] = writtenValue{text: secret(text), from: y.place(field)}
 		err = val.parse(text)
 	}
 	if err != nil {
@@ -174,7 +175,12 @@ func (y *yamlFile) value(st *setting, field *ast.MappingValueNode) {
 
 // noteOrigin notes that the file has set a setting.
 func (y *yamlFile) noteOrigin(st *setting, field *ast.MappingValueNode) {
-	y.out.origins[st.name] = origin{kind: sourceFile, where: fmt.Sprintf("%s:%d", y.path, field.Key.GetToken().Position.Line)}
+	y.out.origins[st.name] = y.place(field)
+}
+
+// place is where a field stands.
+func (y *yamlFile) place(field *ast.MappingValueNode) origin {
+	return origin{kind: sourceFile, where: fmt.Sprintf("%s:%d", y.path, field.Key.GetToken().Position.Line)}
 }
 
 // fieldsOf returns the fields of a section; ok is false for another node.

@@ -28,8 +28,12 @@ type console struct {
 // system is all an invocation takes from the process it runs in.
 type system struct {
 	console
+	in     io.Reader // answers to questions
+	inTTY  bool      // somebody is there to be asked
 	getenv func(string) string
-	cwd    string
+	// environ lists the environment, each "NAME=value"; nil: nothing is in it.
+	environ func() []string
+	cwd     string
 }
 
 // processSystem returns the system of this process.
@@ -47,8 +51,10 @@ func processSystem() (*system, error) {
 			OutColor: isTerminal(os.Stdout) && !plain, ErrColor: errTTY && !plain, ErrTTY: errTTY,
 			now: time.Now,
 		},
-		getenv: os.Getenv,
-		cwd:    cwd,
+		in: os.Stdin, inTTY: isTerminal(os.Stdin) && errTTY,
+		getenv:  os.Getenv,
+		environ: os.Environ,
+		cwd:     cwd,
 	}, nil
 }
 

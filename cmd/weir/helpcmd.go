@@ -37,7 +37,7 @@ configuration file: see [configuration](configuration.md).
 | 1 | failed |
 | 2 | wrong usage, or a bad configuration |
 | 3 | no weir answers at its address |
-| 4 | ` + "`status --check` or `send-test`" + ` found something that needs a person |
+| 4 | ` + "`status --check`, `doctor` or `send-test`" + ` found something that needs a person |
 `
 
 // writeCommandReference prints the help of every command that is not hidden.

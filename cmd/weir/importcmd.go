@@ -22,7 +22,7 @@ import (
 
 // importCmd is `weir import`.
 type importCmd struct {
-	Dir    string `arg:"" name:"dir" help:"The directory that LANGSMITH_FAILED_TRACES_DIR named."`
+	Dir    string `arg:"" name:"path" help:"The directory that LANGSMITH_FAILED_TRACES_DIR named, or a file that weir quarantine export wrote."`
 	DryRun bool   `name:"dry-run" help:"Only say what would be taken in."`
 	JSON   bool   `name:"json" help:"Print the report as JSON."`
 	adminFlags
@@ -81,7 +81,7 @@ func (c *importCmd) run(ctx context.Context, inv *invocation) error {
 		return err
 	}
 	for _, f := range files {
-		if f.Result == importRefused || f.Result == importNotOne {
+		if f.Result == importRefused || f.Result == importNotOne || f.Result == importPart {
 			return &exitError{code: exitFailed}
 		}
 	}
@@ -99,9 +99,10 @@ func clientFor(addr listenAddr) *http.Client {
 	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
-// importer takes in the files of one directory.
+// importer takes in the files of one directory, or one export.
 type importer struct {
 	dir    string
+	export bool // one file of dir is taken in, which weir wrote itself
 	dry    bool
 	addr   listenAddr
 	client *http.Client
@@ -112,7 +113,7 @@ type importer struct {
 // all takes in every file. It stops early, with what it has done, when weir
 // cannot be reached or the record not be written.
 func (im *importer) all(ctx context.Context) (files []importedFile, err error) {
-	entries, err := os.ReadDir(im.dir)
+	names, err := im.names()
 	if err != nil {
 		return nil, fmt.Errorf("import: %w", err)
 	}
@@ -124,17 +125,40 @@ func (im *importer) all(ctx context.Context) (files []importedFile, err error) {
 			err = errors.Join(err, im.record.Close())
 		}
 	}()
-	for _, entry := range entries {
-		if entry.IsDir() || filepath.Ext(entry.Name()) != ".json" {
-			continue
+	for _, name := range names {
+		take := im.one
+		if im.export {
+			take = func(ctx context.Context, name string) (importedFile, error) {
+				return im.lines(ctx, filepath.Join(im.dir, name))
+			}
 		}
-		f, err := im.one(ctx, entry.Name())
+		f, err := take(ctx, name)
 		if err != nil {
 			return files, err
 		}
 		files = append(files, f)
 	}
 	return files, nil
+}
+
+// names are the files to take in: those of the directory, or the one that was
+// named.
+func (im *importer) names() (names []string, err error) {
+	switch info, err := os.Stat(im.dir); {
+	case err != nil:
+		return nil, err
+	case !info.IsDir():
+		names = []string{filepath.Base(im.dir)}
+		im.dir, im.export = filepath.Dir(im.dir), true
+		return names, nil
+	}
+	entries, err := os.ReadDir(im.dir)
+	for _, entry := range entries {
+		if !entry.IsDir() && filepath.Ext(entry.Name()) == ".json" {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, err
 }
 
 // one takes in a file. An error ends the whole import.
@@ -173,14 +197,10 @@ func (im *importer) one(ctx context.Context, name string) (importedFile, error) 
 // send posts an envelope's request to weir until it is taken or refused for
 // good; refusal is then weir's own words.
 func (im *importer) send(ctx context.Context, e *envelope, body []byte) (refusal string, err error) {
-	base := clientEndpoint(im.addr)
-	if _, isSocket := im.addr.socket(); isSocket {
-		base = "http://localhost"
-	}
-	for {
+	return im.post(ctx, func(ctx context.Context, base string) (*http.Request, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/"+strings.Trim(e.Endpoint, "/"), bytes.NewReader(body))
 		if err != nil {
-			return "", fmt.Errorf("import: %w", err)
+			return nil, err
 		}
 		for name, value := range e.Headers {
 			for _, known := range envelopeHeaders {
@@ -188,6 +208,22 @@ func (im *importer) send(ctx context.Context, e *envelope, body []byte) (refusal
 					req.Header.Set(known, value)
 				}
 			}
+		}
+		return req, nil
+	})
+}
+
+// post sends a request to weir, made anew for each attempt, until it is taken or
+// refused for good.
+func (im *importer) post(ctx context.Context, request func(ctx context.Context, base string) (*http.Request, error)) (refusal string, err error) {
+	base := clientEndpoint(im.addr)
+	if _, isSocket := im.addr.socket(); isSocket {
+		base = "http://localhost"
+	}
+	for {
+		req, err := request(ctx, base)
+		if err != nil {
+			return "", fmt.Errorf("import: %w", err)
 		}
 		res, err := im.client.Do(req)
 		if err != nil {
@@ -197,16 +233,16 @@ func (im *importer) send(ctx context.Context, e *envelope, body []byte) (refusal
 		text, _ := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes)) // what cannot be read says less
 		_ = res.Body.Close()
 		switch {
-		case res.StatusCode == http.StatusAccepted:
+		case res.StatusCode == http.StatusAccepted || res.StatusCode == http.StatusOK:
 			return "", nil
 		case res.StatusCode != http.StatusServiceUnavailable:
 			return fmt.Sprintf("HTTP %d: %s", res.StatusCode, answerText(text)), nil
 		}
-		pause := time.NewTimer(pauseOf(res.Header.Get("Retry-After")))
+		wait := time.NewTimer(pauseOf(res.Header.Get("Retry-After")))
 		select {
-		case <-pause.C:
+		case <-wait.C:
 		case <-ctx.Done():
-			pause.Stop()
+			wait.Stop()
 			return "", fmt.Errorf("import: weir takes no data: %s", answerText(text))
 		}
 	}
@@ -276,7 +312,7 @@ func writeImported(con *console, dir string, files []importedFile) {
 		switch f.Result {
 		case importDone:
 			result.style = green
-		case importRefused, importNotOne:
+		case importRefused, importNotOne, importPart:
 			result.style = yellow
 		}
 		size := ""
@@ -287,7 +323,7 @@ func writeImported(con *console, dir string, files []importedFile) {
 	}
 	writeTable(con.Out, []column{{title: "FILE"}, {title: "SIZE", right: true}, {title: "RESULT"}, {title: "WHY"}}, rows, con.OutColor)
 	var parts []string
-	for _, result := range []string{importDone, importBefore, importWould, importRefused, importNotOne} {
+	for _, result := range []string{importDone, importPart, importBefore, importWould, importRefused, importNotOne} {
 		if n := counts[result]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, result))
 		}

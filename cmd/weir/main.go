@@ -18,7 +18,7 @@ const (
 	exitFailed      = 1 // the command was understood and did not succeed
 	exitUsage       = 2 // wrong flags or a bad configuration
 	exitUnreachable = 3 // no weir answers at its address
-	exitNeedsPerson = 4 // status --check found something a person must do
+	exitNeedsPerson = 4 // status --check or doctor found something a person must do
 )
 
 // exitError is an error with an exit code other than exitFailed. A nil err
@@ -41,16 +41,19 @@ func (e *exitError) Unwrap() error { return e.err }
 
 // commandLine is the grammar of the command line.
 type commandLine struct {
-	Run      runCmd      `cmd:"" help:"Take traces and forward them to LangSmith until stopped."`
-	Dev      devCmd      `cmd:"" help:"Run weir together with a LangSmith look-alike, to try things offline."`
-	Status   statusCmd   `cmd:"" help:"Show what a running weir holds and does."`
-	Quota    quotaCmd    `cmd:"" help:"Show and steer how the month's traces are kept to."`
-	SendTest sendTestCmd `cmd:"" name:"send-test" help:"Send one real trace the whole way to LangSmith and read it back."`
-	Drain    drainCmd    `cmd:"" help:"Stop taking data, deliver what is pending and report what could not go."`
-	Import   importCmd   `cmd:"" help:"Take in what a LangSmith SDK wrote to LANGSMITH_FAILED_TRACES_DIR."`
-	Config   configCmd   `cmd:"" help:"Show the effective configuration and where each value comes from."`
-	Version  versionCmd  `cmd:"" help:"Show the version."`
-	Help     helpCmd     `cmd:"" hidden:"" help:"Show help for a command."`
+	Run        runCmd        `cmd:"" help:"Take traces and forward them to LangSmith until stopped."`
+	Dev        devCmd        `cmd:"" help:"Run weir together with a LangSmith look-alike, to try things offline."`
+	Status     statusCmd     `cmd:"" help:"Show what a running weir holds and does."`
+	Quota      quotaCmd      `cmd:"" help:"Show and steer how the month's traces are kept to."`
+	Quarantine quarantineCmd `cmd:"" help:"Show and settle what LangSmith refused."`
+	Find       findCmd       `cmd:"" help:"Tell where a trace is, and why."`
+	Doctor     doctorCmd     `cmd:"" help:"Find what keeps traces from reaching LangSmith, without sending one."`
+	SendTest   sendTestCmd   `cmd:"" name:"send-test" help:"Send one real trace the whole way to LangSmith and read it back."`
+	Drain      drainCmd      `cmd:"" help:"Stop taking data, deliver what is pending and report what could not go."`
+	Import     importCmd     `cmd:"" help:"Take in what a LangSmith SDK wrote to LANGSMITH_FAILED_TRACES_DIR."`
+	Config     configCmd     `cmd:"" help:"Show the effective configuration and where each value comes from."`
+	Version    versionCmd    `cmd:"" help:"Show the version."`
+	Help       helpCmd       `cmd:"" hidden:"" help:"Show help for a command."`
 }
 
 // invocation is what a command gets to work with.
@@ -152,14 +155,17 @@ func (inv *invocation) givenFlags() map[string]string {
 // kong has done all there is to do (--help).
 func newParser(sys *system, exited *bool) (*kong.Kong, error) {
 	grammar := &commandLine{
-		Run:      runCmd{Plugins: settingFlags(everySetting)},
-		Dev:      devCmd{Plugins: settingFlags(everySetting)},
-		Config:   configCmd{Plugins: settingFlags(everySetting)},
-		Status:   statusCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
-		Quota:    newQuotaCmd(),
-		SendTest: newSendTestCmd(),
-		Drain:    drainCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
-		Import:   importCmd{adminFlags: adminFlags{Plugins: settingFlags(func(st *setting) bool { return st.name == "http_addr" })}},
+		Run:        runCmd{Plugins: settingFlags(everySetting)},
+		Dev:        devCmd{Plugins: settingFlags(everySetting)},
+		Config:     configCmd{Plugins: settingFlags(everySetting)},
+		Doctor:     doctorCmd{Plugins: settingFlags(everySetting)},
+		Status:     statusCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
+		Quota:      newQuotaCmd(),
+		Quarantine: newQuarantineCmd(),
+		Find:       findCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
+		SendTest:   newSendTestCmd(),
+		Drain:      drainCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
+		Import:     importCmd{adminFlags: adminFlags{Plugins: settingFlags(func(st *setting) bool { return st.name == "http_addr" })}},
 	}
 	return kong.New(grammar,
 		kong.Name("weir"),

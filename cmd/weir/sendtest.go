@@ -183,7 +183,7 @@ func (w *weir) sendTest(ctx context.Context, req *weirv1.SendTestRequest, report
 		Way: way, Addr: string(addr), Version: buildVersion(), Destination: w.forwarder.Destination(),
 		Upstream: to, Proof: to.zstd, Hurry: w.settings.testHurry,
 		Whereabouts: func(ctx context.Context, id proxy.TraceID) (proxy.Whereabouts, error) {
-			return w.forwarder.Whereabouts(ctx, id)
+			return w.forwarder.Find(ctx, id)
 		},
 	}, req, report)
 }

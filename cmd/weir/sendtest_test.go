@@ -272,7 +272,7 @@ func TestSendTestSaysWhereItStuck(t *testing.T) {
 			"wrong key",
 			smith.Config{Keys: map[string]smith.Key{"lsv2_pt_other_0000000000000": {}}},
 			nil, nil,
-			exitNeedsPerson, "delivered", "http_403", `LangSmith refused the trace (http_403: {"error":"Forbidden"}); weir keeps it in case`, "Check the key",
+			exitNeedsPerson, "delivered", "http_403", `LangSmith refused the trace (http_403: {"error":"Forbidden"}); weir keeps it in case`, "Copy the whole key",
 		},
 		{
 			"month used up at LangSmith",

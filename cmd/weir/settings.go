@@ -60,6 +60,10 @@ type settings struct {
 	// origins says by setting name where each value came from.
 	origins map[string]origin
 
+	// written holds by setting name the text that counts, as it was written, and
+	// whether or not it could be taken.
+	written map[string]writtenValue
+
 	// secretFiles holds the paths the *_file settings named, by the name of
 	// the secret they hold.
 	secretFiles map[string]*string
@@ -68,6 +72,12 @@ type settings struct {
 
 	// testHurry divides the pauses of send tests; 0 outside of tests.
 	testHurry time.Duration
+}
+
+// writtenValue is a value as a person wrote it. It may be a key.
+type writtenValue struct {
+	text secret
+	from origin
 }
 
 // forwardSettings bounds and paces the requests to the upstream.

@@ -29,7 +29,7 @@ func TestTheStartTimeWindowFollowsTheUpstream(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := proxy.StartWindow{Enforced: tc.enforced, Span: 24 * time.Hour, Dir: filepath.Join("/data", "restamp")}
+		want := proxy.StartWindow{Enforced: tc.enforced, Span: 24 * time.Hour, Dir: filepath.FromSlash("/data/restamp")}
 		if diff := cmp.Diff(want, s.startWindow()); diff != "" {
 			t.Errorf("%s before %s (-want +got):\n%s", tc.window, tc.upstream, diff)
 		}

@@ -20,6 +20,8 @@ import (
 
 // fakeAdmin is an admin API that answers what a test tells it.
 type fakeAdmin struct {
+	fakeCases
+
 	status *weirv1.GetStatusResponse
 	err    error
 	token  string

@@ -1,6 +1,7 @@
 package sendtest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -25,51 +26,66 @@ func (t *test) deliver(ctx context.Context) error {
 			return false
 		}
 		last, trouble = at, nil
-		return at.State == proxy.TraceDelivered || at.State == proxy.TraceDropped ||
-			at.State == proxy.TraceHeld || at.State == proxy.TraceQuarantined
+		switch at.State() {
+		case proxy.TracePending, proxy.TraceUnknown:
+			return false
+		default:
+			return true
+		}
 	})
 	if err != nil {
 		return err
 	}
-	if last.State == proxy.TraceDelivered {
+	if last.State() == proxy.TraceDelivered {
 		return t.done(stepDelivered, began, "LangSmith took it from weir")
 	}
 	why := t.where(&last)
 	if trouble != nil {
 		why = stuck{reason: "unreadable", seen: "weir cannot look for the trace: " + trouble.Error(), remedy: "`weir status` and weir's log say more."}
 	}
-	if last.Case != nil {
-		t.result.CaseId = uint64(last.Case.Place)
+	if c := placeOf(&last).Case; c != nil {
+		t.result.CaseId = uint64(c.Place)
 	}
 	return t.failed(stepDelivered, began, why)
 }
 
+// placeOf is the place of a trace that matters most.
+func placeOf(at *proxy.Whereabouts) proxy.TracePlace {
+	for i := range at.Places {
+		if at.Places[i].State == at.State() {
+			return at.Places[i]
+		}
+	}
+	return proxy.TracePlace{State: proxy.TraceUnknown}
+}
+
 // where says why a trace is where it is.
 func (t *test) where(at *proxy.Whereabouts) stuck {
-	switch at.State {
+	place := placeOf(at)
+	switch place.State {
 	case proxy.TraceHeld:
 		return stuck{
 			reason: "held", person: true,
 			seen:   "weir holds the trace on disk: the month's traces are used up, or the project's share of them",
 			remedy: "`weir quota` shows the limit; `weir quota set-limit` or `weir quota release` lets traces go, else the month's turn does.",
 		}
-	case proxy.TraceDropped:
+	case proxy.TraceDropped, proxy.TraceDiscarded:
 		return stuck{
 			reason: "dropped", person: true,
 			seen:   "weir dropped the trace: the month's traces are used up, and the policy is to drop or to sample",
 			remedy: "`weir quota` shows the limit and the policy.",
 		}
 	case proxy.TraceQuarantined:
-		return t.refused(at)
+		return t.refused(&place)
 	case proxy.TracePending:
-		return t.pending(at)
+		return t.pending(&place)
 	default:
 		return stuck{reason: "unknown", seen: "weir does not know the trace any more", remedy: "weir's log may say why."}
 	}
 }
 
 // refused says why LangSmith refused a trace.
-func (t *test) refused(at *proxy.Whereabouts) stuck {
+func (t *test) refused(at *proxy.TracePlace) stuck {
 	if at.Case == nil {
 		return stuck{reason: "refused", seen: "LangSmith refused the trace; weir keeps it", remedy: "`weir status` shows the case.", person: true}
 	}
@@ -78,13 +94,13 @@ func (t *test) refused(at *proxy.Whereabouts) stuck {
 	if r.Heals {
 		seen += " and sends it by itself once the cause is gone"
 	}
-	return stuck{reason: r.Reason, seen: seen, remedy: remedyOf(r.Exchange.Status), person: true}
+	return stuck{reason: r.Reason, seen: seen, remedy: cmp.Or(at.Case.Diagnosis.Top().Remedy, remedyOf(r.Exchange.Status)), person: true}
 }
 
 // pending says what a trace waits for.
-func (t *test) pending(at *proxy.Whereabouts) stuck {
+func (t *test) pending(at *proxy.TracePlace) stuck {
 	why := stuck{reason: "pending", seen: "weir has the trace on disk and has not sent it within " + t.timeout.String()}
-	l := at.Lane
+	l := at.Of
 	if l == nil {
 		why.remedy = "`weir status` shows what it waits for."
 		return why

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -109,11 +110,11 @@ func checkRunValues(ops []op, sw *Switches) error {
 		if name := o.object.Text("name"); sw.NameMax > 0 && utf8.RuneCountInString(name) > sw.NameMax {
 			text := fmt.Sprintf("['%s', 'items', 'properties', 'name', 'maxLength']: %s is longer than %d characters",
 				o.kind, pythonQuoted(name), sw.NameMax)
-			return &pythonRefusal{http.StatusUnprocessableEntity, text}
+			return &pythonError{http.StatusUnprocessableEntity, text}
 		}
 		for _, m := range o.object {
 			if sw.BigIntegers != CheckOff && hasBigInteger(m.Value) {
-				return &pythonRefusal{sw.BigIntegers.status(), "int too big to convert"}
+				return &pythonError{sw.BigIntegers.status(), "int too big to convert"}
 			}
 			if sw.NULBytes != CheckOff && hasNUL(m.Value) {
 				return &refusal{sw.NULBytes.status(), fmt.Sprintf("run %s: %s has a NUL character", o.id, m.Name)}
@@ -197,10 +198,6 @@ func attributesHaveNUL(list []*commonpb.KeyValue) bool {
 }
 
 func valueHasNUL(v *commonpb.AnyValue) bool {
-	for _, one := range v.GetArrayValue().GetValues() {
-		if valueHasNUL(one) {
-			return true
-		}
-	}
-	return strings.Contains(v.GetStringValue(), "\x00") || attributesHaveNUL(v.GetKvlistValue().GetValues())
+	return strings.Contains(v.GetStringValue(), "\x00") || attributesHaveNUL(v.GetKvlistValue().GetValues()) ||
+		slices.ContainsFunc(v.GetArrayValue().GetValues(), valueHasNUL)
 }

@@ -239,13 +239,13 @@ func (s *Server) controlSetFaults(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	// All of it is checked before any of it takes effect.
-	script := make([]Fault, len(body.Script))
+	script := make([]Fault, 0, len(body.Script))
 	for i, v := range body.Script {
 		f, err := v.fault()
 		if err != nil {
 			return badRequest("script[%d]: %v", i, err)
 		}
-		script[i] = f
+		script = append(script, f)
 	}
 	if body.Situation != "" {
 		played, err := parseSituation(body.Situation)

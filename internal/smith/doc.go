@@ -39,6 +39,10 @@
 //	...
 //	err := s.WaitSpans(ctx, 100)
 //
+// What goes wrong is scripted as [Fault]s: ready-made ones are [Canned], those
+// that take several are [Situation]s, and package scene puts hosts, keys and data
+// together for every cause of refusal that is known.
+//
 // Keys are kept in memory to tell senders apart; everything that prints or
 // serves one shows its first five and last two characters.
 package smith

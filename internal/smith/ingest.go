@@ -338,7 +338,7 @@ func (s *Server) readRuns(x *ingest, b *buffers) error {
 func runsRefusal(r *request, err error) reply {
 	f := r.route.family
 	var no *refusal
-	var python *pythonRefusal
+	var python *pythonError
 	var over *limitError
 	switch {
 	case errors.As(err, &over):

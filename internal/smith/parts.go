@@ -21,11 +21,11 @@ type refusal struct {
 
 func (e *refusal) Error() string { return e.text }
 
-// pythonRefusal is a refusal in the words of the Python service, whichever
+// pythonError is a refusal in the words of the Python service, whichever
 // service was asked.
-type pythonRefusal refusal
+type pythonError refusal
 
-func (e *pythonRefusal) Error() string { return e.text }
+func (e *pythonError) Error() string { return e.text }
 
 // unprocessable refuses with 422, the service's answer to what it cannot read.
 func unprocessable(format string, args ...any) error {

@@ -34,6 +34,8 @@ import (
 
 // fakeSource is a weir made of functions; those left out do the least.
 type fakeSource struct {
+	admin.Caseworker
+
 	status func(context.Context) (*weirv1.GetStatusResponse, error)
 	drain  func(context.Context, time.Duration, func(*weirv1.DrainResponse) error) error
 	ready  func() (bool, []string)

@@ -97,8 +97,9 @@ func laneMessage(l *proxy.LaneStatus, upstreamURL string, now time.Time) *weirv1
 }
 
 func caseMessage(c *proxy.CaseStatus) *weirv1.Case {
-	x := &c.Refusal.Exchange
+	x, top := &c.Refusal.Exchange, c.Diagnosis.Top()
 	return &weirv1.Case{
+		Cause: string(top.Code), Remedy: top.Remedy,
 		Id: uint64(c.Place), LaneId: uint32(c.Lane), Reason: c.Refusal.Reason,
 		Status: int32(x.Status),
 		Body:   x.Body, RequestId: x.RequestID, OpenedAt: timestamppb.New(c.OpenedAt), Items: c.Items, Bytes: c.Bytes,

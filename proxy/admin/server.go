@@ -60,6 +60,7 @@ type Source interface {
 	// report fails or when ctx ends. The request is valid. One call is made at a
 	// time, and report is not called after SendTest has returned.
 	SendTest(ctx context.Context, req *weirv1.SendTestRequest, report func(*weirv1.SendTestResponse) error) error
+	Caseworker
 
 	// Ready says whether exports would be taken now, and in sentences without
 	// secrets why not, or what is wrong all the same.

@@ -1,26 +1,24 @@
 package diagnose
 
 import (
-	"regexp"
+	"slices"
 	"strings"
 )
 
 // APIHost is the host of LangSmith's API whose user interface is at host; empty
-// if host is none of LangSmith's user interfaces (LangSmith docs: cloud).
+// if host is none of LangSmith's user interfaces.
 func APIHost(host string) string {
-	region, ok := strings.CutSuffix("."+strings.ToLower(host), ".smith.langchain.com")
-	switch region {
-	case "":
-		if ok {
-			return "api.smith.langchain.com"
-		}
-	case ".eu", ".apac", ".aws", ".dev", ".beta":
-		return region[1:] + ".api.smith.langchain.com"
+	region, ok := strings.CutSuffix("."+strings.ToLower(host), cloudDomain)
+	region = strings.TrimPrefix(region, ".")
+	switch {
+	case ok && region == "":
+		return "api" + cloudDomain
+	case ok && slices.Contains(uiRegions, region):
+		return region + ".api" + cloudDomain
+	default:
+		return ""
 	}
-	return ""
 }
 
-var uuid = regexp.MustCompile(`(?i)^[0-9a-f]{8}-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}$`)
-
 // isUUID reports whether s is a UUID, with or without hyphens.
-func isUUID(s string) bool { return uuid.MatchString(s) }
+func isUUID(s string) bool { return uuid.MatchString(s) || bareUUID.MatchString(s) }

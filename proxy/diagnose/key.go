@@ -44,10 +44,10 @@ type Flaw struct {
 	// Sure says that it cannot work like this; otherwise it is unusual, and
 	// only LangSmith's answer tells.
 	Sure bool
-	// Says is what is wrong, as a clause about the subject: "it has quotes
-	// around it".
+	// Says is what is wrong, without its subject: "has quotes around it".
 	Says string
-	// Remedy is what to do, as a sentence.
+	// Remedy is what to do, as a sentence, which ends in a full stop unless it
+	// ends in a URL.
 	Remedy string
 }
 
@@ -169,29 +169,29 @@ const makeKey = "Make a key at Settings > API Keys and set LANGSMITH_API_KEY to 
 // to have sent (langsmith-sdk issues 637, 721 and 1201, and others).
 var keyRules = []keyRule{
 	{func(k string) bool { return strings.TrimSpace(k) == "" }, true, Flaw{
-		KeyMissing, true, "it is blank", makeKey,
+		KeyMissing, true, "is blank", makeKey,
 	}},
 	{isPlaceholder, true, Flaw{
-		KeyPlaceholder, true, "it is a placeholder or a piece of code, not a key", makeKey,
+		KeyPlaceholder, true, "is a placeholder or a piece of code, not a key", makeKey,
 	}},
 	{func(k string) bool { return strings.ContainsAny(k, "\r\n") }, false, Flaw{
-		KeyMalformed, true, "it has a line break in it", "Write the key on one line, with nothing after it.",
+		KeyMalformed, true, "has a line break in it", "Write the key on one line, with nothing after it.",
 	}},
 	{func(k string) bool { return strings.ContainsAny(k, "\"'`") }, false, Flaw{
-		KeyMalformed, true, "it has quotes in it", "Write the key without quotes.",
+		KeyMalformed, true, "has quotes in it", "Write the key without quotes.",
 	}},
 	{func(k string) bool { return hasBearer(strings.Trim(k, " \t\r\n\"'`")) }, false, Flaw{
-		KeyInWrongHeader, true, `it begins with "Bearer "`, `Write the key alone, without "Bearer ".`,
+		KeyInWrongHeader, true, `begins with "Bearer "`, `Write the key alone, without "Bearer ".`,
 	}},
 	{hasBlanks, false, Flaw{
-		KeyMalformed, true, "it has blanks in it", "Write the key without blanks.",
+		KeyMalformed, true, "has blanks in it", "Write the key without blanks.",
 	}},
 	{notASCII, false, Flaw{
-		KeyMalformed, true, "it has a character that is in no key (outside ASCII, or not printable)",
+		KeyMalformed, true, "has a character that is in no key (outside ASCII, or not printable)",
 		"Copy the key again, as plain text.",
 	}},
 	{func(k string) bool { return kindOf(k) == KeyV1 }, true, Flaw{
-		KeyLegacy, true, "it is a key of the old form ls__, which LangSmith no longer takes",
+		KeyLegacy, true, "is a key of the old form ls__, which LangSmith no longer takes",
 		"Make a new key (lsv2_pt_ or lsv2_sk_) at Settings > API Keys and set LANGSMITH_API_KEY to it.",
 	}},
 	{lostHead, true, Flaw{
@@ -199,17 +199,17 @@ var keyRules = []keyRule{
 		"Copy the key again, from its first character.",
 	}},
 	{isForeign, true, Flaw{
-		KeyMalformed, true, "it looks like a key of another service",
+		KeyMalformed, true, "looks like a key of another service",
 		"Set LANGSMITH_API_KEY to a key of LangSmith; those begin with lsv2_pt_ or lsv2_sk_.",
 	}},
 	{isPrefixOnly, true, Flaw{
-		KeyMalformed, true, "it is cut off: only the beginning of a key is there", "Copy the key again, to its last character.",
+		KeyMalformed, true, "is cut off: only the beginning of a key is there", "Copy the key again, to its last character.",
 	}},
 	{func(k string) bool { return strings.HasPrefix(bareKey(k), "lsv2_") && len(bareKey(k)) < shortKey }, true, Flaw{
-		KeyMalformed, false, "it is shorter than LangSmith's keys are, and may be cut off", "Copy the key again, to its last character.",
+		KeyMalformed, false, "is shorter than LangSmith's keys are, and may be cut off", "Copy the key again, to its last character.",
 	}},
 	{func(k string) bool { return !strings.HasPrefix(bareKey(k), "lsv2_") }, true, Flaw{
-		KeyMalformed, false, "it does not look like a key of LangSmith: those begin with lsv2_pt_ or lsv2_sk_", makeKey,
+		KeyMalformed, false, "does not look like a key of LangSmith: those begin with lsv2_pt_ or lsv2_sk_", makeKey,
 	}},
 }
 
@@ -246,17 +246,17 @@ func notASCII(key string) bool {
 }
 
 // lostHead reports whether characters are missing before a known form: the
-// text begins with the rest of a prefix.
+// text begins with the rest of a prefix. A mere sk_ is another service's.
 func lostHead(key string) bool {
 	bare := bareKey(key)
 	for _, prefix := range []string{personalPrefix, servicePrefix} {
-		for cut := 1; cut <= len(prefix)-len("pt_"); cut++ {
+		for cut := 1; cut <= len("lsv2"); cut++ {
 			if strings.HasPrefix(bare, prefix[cut:]) {
 				return true
 			}
 		}
 	}
-	return false
+	return strings.HasPrefix(bare, "pt_")
 }
 
 // isPrefixOnly reports whether a key has no more than the prefix, or not even

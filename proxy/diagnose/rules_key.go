@@ -79,7 +79,7 @@ func flawed(code Code) func(*Facts) (Confidence, []string) {
 		sure := false
 		for _, flaw := range f.Key.Flaws {
 			if flaw.Code == code {
-				evidence, sure = append(evidence, fmt.Sprintf("Of the key in use (%s): %s.", f.Key, flaw.Says)), sure || flaw.Sure
+				evidence, sure = append(evidence, fmt.Sprintf("The key in use (%s) %s.", f.Key, flaw.Says)), sure || flaw.Sure
 			}
 		}
 		if evidence == nil || f.History.Accepted.After(f.History.Since) && !f.History.Since.IsZero() {

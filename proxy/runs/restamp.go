@@ -1,6 +1,7 @@
 package runs
 
 import (
+	"bytes"
 	"errors"
 	"strconv"
 	"time"
@@ -282,27 +283,11 @@ func findMember(object []byte, name string) (at, to int, err error) {
 
 // appendMember adds a member, as it is to be written, to the end of an object.
 func appendMember(object []byte, text string) []byte {
-	end := len(object) - 1
-	for end > 0 && object[end] != '}' {
-		end--
-	}
-	body := object[:end]
-	out := append(make([]byte, 0, len(object)+len(text)+1), body...)
-	if last := lastByte(body); last != '{' {
+	end := max(bytes.LastIndexByte(object, '}'), 0)
+	out := append(make([]byte, 0, len(object)+len(text)+1), object[:end]...)
+	if before := bytes.TrimRight(out, " \t\r\n"); !bytes.HasSuffix(before, []byte{'{'}) {
 		out = append(out, ',')
 	}
 	out = append(out, text...)
 	return append(out, object[end:]...)
-}
-
-// lastByte is the last that is no space.
-func lastByte(text []byte) byte {
-	for i := len(text) - 1; i >= 0; i-- {
-		switch text[i] {
-		case ' ', '\n', '\t', '\r':
-		default:
-			return text[i]
-		}
-	}
-	return 0
 }

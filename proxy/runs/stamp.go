@@ -46,7 +46,8 @@ func parseStamp(text []byte) (s stamp, ok bool) {
 	}
 	s.civil = daysSince1970(year, month, day)*secondsPerDay + hour*3600 + minute*60 + second
 	s.tail = stampLen
-	return s, s.readTail(text[stampLen:])
+	ok = s.readTail(text[stampLen:])
+	return s, ok
 }
 
 // readTail reads the fraction and the zone.

@@ -1,16 +1,15 @@
 package upstream
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
-	"path"
 	"slices"
-	"strconv"
 	"strings"
+
+	"weir/proxy/diagnose"
 )
 
 // DefaultBaseURL is LangSmith Cloud's US region (LangSmith docs: cloud).
@@ -19,10 +18,6 @@ const DefaultBaseURL = "https://api.smith.langchain.com"
 // tracesPath is where LangSmith takes OTLP, below the base URL (LangSmith
 // docs: trace-with-opentelemetry).
 const tracesPath = "/otel/v1/traces"
-
-// uiRegions are the labels before smith.langchain.com under which LangSmith
-// serves its web page; the API of each is at label.api (LangSmith docs: cloud).
-var uiRegions = []string{"eu", "apac", "aws", "dev", "beta"}
 
 // ParseBaseURL checks and normalises what a user wrote as the upstream.
 //
@@ -36,28 +31,17 @@ func ParseBaseURL(raw string) (string, error) {
 	if len(s) >= 2 && (s[0] == '"' || s[0] == '\'') && s[len(s)-1] == s[0] {
 		s = strings.TrimSpace(s[1 : len(s)-1])
 	}
-	if err := checkSpelling(s); err != nil {
-		return "", err
+	for _, flaw := range diagnose.CheckEndpoint(raw) {
+		if flaw.Sure {
+			return "", flawError(flaw)
+		}
 	}
 	u, err := url.Parse(s)
 	if err != nil {
-		// url.Error repeats the whole input, its cause only the bad piece.
-		if ue, ok := errors.AsType[*url.Error](err); ok {
-			err = ue.Err
-		}
-		return "", fmt.Errorf("upstream URL cannot be read: %s; write it like %s", shorten(err.Error()), DefaultBaseURL)
+		return "", fmt.Errorf("upstream URL cannot be read; write it like %s", DefaultBaseURL)
 	}
 	u.Scheme = strings.ToLower(u.Scheme)
 	u.Host = strings.ToLower(u.Host)
-	if err := checkParts(u); err != nil {
-		return "", err
-	}
-	if err := checkHost(u); err != nil {
-		return "", err
-	}
-	if err := checkPath(u); err != nil {
-		return "", err
-	}
 	if p := u.Port(); (u.Scheme == "https" && p == "443") || (u.Scheme == "http" && p == "80") {
 		u.Host = strings.TrimSuffix(u.Host, ":"+p)
 	}
@@ -66,94 +50,10 @@ func ParseBaseURL(raw string) (string, error) {
 	return u.String(), nil
 }
 
-// checkSpelling refuses what is no URL at all.
-func checkSpelling(s string) error {
-	switch {
-	case s == "":
-		return fmt.Errorf("upstream URL is empty; write it like %s", DefaultBaseURL)
-	case strings.ContainsAny(s, "<>"):
-		return fmt.Errorf("upstream URL has angle brackets; write it without them, like %s", DefaultBaseURL)
-	case strings.ContainsAny(s, `"'`):
-		return fmt.Errorf("upstream URL has quotes inside; write it without them, like %s", DefaultBaseURL)
-	case strings.ContainsAny(s, "${}"):
-		return fmt.Errorf("upstream URL holds a variable that was not expanded; write the value itself, like %s", DefaultBaseURL)
-	case !strings.Contains(s, "://"):
-		host, _, _ := strings.Cut(s, "?")
-		if at := strings.LastIndexByte(host, '@'); at >= 0 {
-			host = host[at+1:]
-		}
-		scheme := "https"
-		if name, _, _ := strings.Cut(host, ":"); name == "localhost" || strings.HasPrefix(name, "127.") {
-			scheme = "http"
-		}
-		return fmt.Errorf("upstream URL %q has no scheme; write %s://%s", shorten(host), scheme, shorten(strings.TrimLeft(host, "/:")))
-	}
-	return nil
-}
-
-// checkParts refuses parts a base URL must not have.
-func checkParts(u *url.URL) error {
-	clean := shorten((&url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimRight(u.Path, "/")}).String())
-	switch {
-	case u.Scheme != "http" && u.Scheme != "https":
-		return fmt.Errorf("upstream URL has the scheme %q; LangSmith speaks http and https only, write https://%s", shorten(u.Scheme), shorten(u.Host))
-	case u.User != nil:
-		return fmt.Errorf("upstream URL carries a user name or password; write %s and give the API key as LANGSMITH_API_KEY", clean)
-	case u.RawQuery != "" || u.ForceQuery:
-		return fmt.Errorf("upstream URL carries a query (?...); write %s", clean)
-	case u.Fragment != "":
-		return fmt.Errorf("upstream URL carries a fragment (#...); write %s", clean)
-	}
-	return nil
-}
-
-// checkHost refuses hosts that are known not to be an API, and ports that
-// cannot be dialled.
-func checkHost(u *url.URL) error {
-	host := strings.TrimSuffix(u.Hostname(), ".")
-	if host == "" || strings.HasPrefix(host, ".") || strings.Contains(host, "..") {
-		return fmt.Errorf("upstream URL %q names no host; write it like %s", shorten(u.Scheme+"://"+u.Host), DefaultBaseURL)
-	}
-	if strings.HasSuffix(u.Host, ":") {
-		return fmt.Errorf("upstream URL %q ends its host in a colon without a port; remove the colon or add the port", shorten(u.Scheme+"://"+u.Host))
-	}
-	if p := u.Port(); p != "" {
-		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
-			return fmt.Errorf("upstream URL has the port %s; a port is a number from 1 to 65535", shorten(p))
-		}
-	}
-	region, isSmith := strings.CutSuffix("."+host, ".smith.langchain.com")
-	region = strings.TrimPrefix(region, ".")
-	switch {
-	case isSmith && region == "":
-		return fmt.Errorf("upstream https://%s is LangSmith's web page, not its API; write %s", host, DefaultBaseURL)
-	case isSmith && slices.Contains(uiRegions, region):
-		return fmt.Errorf("upstream https://%s is LangSmith's web page, not its API; write https://%s.api.smith.langchain.com", host, region)
-	case isSmith && region != "api" && !strings.HasSuffix(region, ".api"):
-		return fmt.Errorf("upstream https://%s is not a LangSmith API host; those are api, eu.api, apac.api and aws.api before .smith.langchain.com", host)
-	case isSmith && u.Scheme == "http":
-		return fmt.Errorf("upstream http://%s would send the API key unencrypted; write https://%s", host, host)
-	}
-	return nil
-}
-
-// checkPath refuses base URLs that already name an endpoint: weir adds it, and
-// a doubled path gives a 404 that looks like an outage.
-func checkPath(u *url.URL) error {
-	base := func(p string) string { return shorten(u.Scheme + "://" + u.Host + strings.TrimRight(p, "/")) }
-	p := "/" + strings.TrimPrefix(strings.TrimRight(u.Path, "/"), "/")
-	for _, endpoint := range []string{tracesPath, "/v1/traces", "/otel/v1", "/otel", "/runs/multipart", "/runs/batch", "/runs"} {
-		if rest, ok := strings.CutSuffix(p, endpoint); ok {
-			return fmt.Errorf("upstream URL ends in %s, which weir adds by itself; write %s", endpoint, base(rest))
-		}
-	}
-	if rest, ok := strings.CutSuffix(p, "/api/v1/api/v1"); ok {
-		return fmt.Errorf("upstream URL has /api/v1 twice; write %s", base(rest+"/api/v1"))
-	}
-	if clean := path.Clean(p); clean != p {
-		return fmt.Errorf("upstream URL has empty or dotted path segments; write %s", base(clean))
-	}
-	return nil
+// flawError is a flaw as an error.
+func flawError(f diagnose.Flaw) error {
+	remedy := strings.ToLower(f.Remedy[:1]) + strings.TrimSuffix(f.Remedy[1:], ".")
+	return fmt.Errorf("upstream URL %s; %s", f.Says, remedy)
 }
 
 // shorten keeps a piece of the user's input fit for an error message.

@@ -3,10 +3,10 @@ package upstream
 import (
 	"encoding/json"
 	"net/url"
-	"regexp"
 	"strings"
 
 	"weir/proxy"
+	"weir/proxy/diagnose"
 )
 
 const (
@@ -22,11 +22,6 @@ const (
 	// where a text was cut off inside the key: one more than proxy.KeyHint shows.
 	minRedactedPrefix = 6
 )
-
-// anyKey matches whatever has the shape of a LangSmith key, for a server may
-// echo one that is not the request's (LangSmith docs: create-account-api-key;
-// ls__ is the form retired in 2024).
-var anyKey = regexp.MustCompile(`(lsv2_(?:pt|sk)_|ls__)[0-9A-Za-z_]{6,}`)
 
 // redactor removes one request's key, and whatever else looks like a key, from
 // texts that other people wrote. The zero value only does the latter.
@@ -79,7 +74,7 @@ func (r redactor) text(s string) string {
 			return hidden
 		}
 	}
-	return anyKey.ReplaceAllString(s, "${1}"+hidden)
+	return diagnose.MaskKeys(s)
 }
 
 // clean returns s fit to be kept and shown: without the key, printable, and at

@@ -46,7 +46,7 @@ type dialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 // RoundTrip alone, which follows no redirect, keeps no cookie and sends no
 // credential on its own.
 func newTransport(cfg *Config, dial dialFunc) (*http.Transport, error) {
-	roots, err := loadRoots(cfg.CAFile)
+	roots, err := Roots(cfg.CAFile)
 	if err != nil {
 		return nil, err
 	}
@@ -102,9 +102,9 @@ func checkProxy(_ context.Context, proxyURL *url.URL, _ *http.Request, res *http
 	return &proxyError{proxy: proxyURL.Host, status: res.Status, code: res.StatusCode}
 }
 
-// loadRoots returns the system's certificate authorities and those in file; nil
-// for the system's alone.
-func loadRoots(file string) (*x509.CertPool, error) {
+// Roots returns the system's certificate authorities and those in a PEM file;
+// nil, for the system's alone, without a file. The error names the file.
+func Roots(file string) (*x509.CertPool, error) {
 	if file == "" {
 		return nil, nil
 	}

@@ -109,6 +109,37 @@ var claimPromises = []promise{
 	{"what may have arrived is told, also of the month before", arrived},
 	{"of many claims at once exactly the limit is admitted", concurrentClaims},
 	{"exactly one of many claims of a trace is told that it is fresh", concurrentFresh},
+	{"what is known of a trace can be asked, and nothing is changed by it", recall},
+}
+
+func recall(h *hand) {
+	c := claimOf(-1, 0, 3)
+	for i := range c.Traces {
+		c.Traces[i].Project, c.Traces[i].Failed = "a", i == 1
+	}
+	h.claim(c)
+	h.deliver(month, 0, 1)
+	h.no(h.Attempted(account, ids(2, 3)))
+	drop := claimOf(0, 3, 4)
+	drop.Over = quota.Dropped
+	h.claim(drop)
+	for n, want := range []quota.Memory{
+		{State: quota.Counted, Month: month, Project: "a", Counted: true},
+		{State: quota.Reserved, Month: month, Project: "a", Failed: true},
+		{State: quota.Reserved, Month: month, Project: "a", Attempted: true},
+		{State: quota.Dropped, Month: month},
+		{},
+	} {
+		if got, err := h.Recall(account, ids(n, n+1)[0]); got != want || err != nil {
+			h.t.Errorf("of trace %d is known %+v, %v; want %+v", n, got, err, want)
+		}
+	}
+	if got, err := h.Recall(other, ids(0, 1)[0]); got != (quota.Memory{}) || err != nil {
+		h.t.Errorf("an account that is not known knows %+v, %v", got, err)
+	}
+	if got := h.Accounts(); len(got) != 1 {
+		h.t.Errorf("asking made accounts: %q", got)
+	}
 }
 
 func arrived(h *hand) {

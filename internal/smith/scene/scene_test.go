@@ -63,6 +63,7 @@ func arrived(a answer) bool {
 }
 
 func TestScenesRefuseAsTheySay(t *testing.T) {
+	t.Parallel()
 	for _, sc := range Scenes() {
 		t.Run(sc.Name, func(t *testing.T) {
 			t.Parallel()

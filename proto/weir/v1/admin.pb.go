@@ -839,7 +839,11 @@ type Case struct {
 	// Items caught.
 	Items int64 `protobuf:"varint,8,opt,name=items,proto3" json:"items,omitempty"`
 	// Compressed bytes caught.
-	Bytes         int64 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Bytes int64 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// The likeliest cause, a short stable code: "key_revoked".
+	Cause string `protobuf:"bytes,10,opt,name=cause,proto3" json:"cause,omitempty"`
+	// What to do about it, in sentences.
+	Remedy        string `protobuf:"bytes,11,opt,name=remedy,proto3" json:"remedy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -935,6 +939,20 @@ func (x *Case) GetBytes() int64 {
 		return x.Bytes
 	}
 	return 0
+}
+
+func (x *Case) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Case) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
 }
 
 // DrainRequest starts draining.
@@ -2261,6 +2279,1456 @@ func (x *SendTestResult) GetSteps() []*SendTestStep {
 	return nil
 }
 
+// QuarantineCase is one cause of refusal with the data it caught, as far as it
+// is told apart from others. Counts beyond 2,147,483,647 are given as that.
+type QuarantineCase struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Stable within the data directory, and not used again.
+	Id uint32 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The likeliest cause, a short stable code: "key_revoked".
+	Cause string `protobuf:"bytes,2,opt,name=cause,proto3" json:"cause,omitempty"`
+	// How sure that is: "certain", "likely" or "possible".
+	Confidence string `protobuf:"bytes,3,opt,name=confidence,proto3" json:"confidence,omitempty"`
+	// What speaks for it, in sentences.
+	Evidence []string `protobuf:"bytes,4,rep,name=evidence,proto3" json:"evidence,omitempty"`
+	// What to do about it, in sentences.
+	Remedy string `protobuf:"bytes,5,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	// Who has to act: "probing" (weir tries by itself and releases the case once
+	// the cause is gone), "needs_person" (it will not heal by itself) or
+	// "releasing" (somebody released or discarded it, and that is being done).
+	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
+	// Items caught.
+	Items int32 `protobuf:"varint,7,opt,name=items,proto3" json:"items,omitempty"`
+	// Distinct traces of them.
+	Traces int32 `protobuf:"varint,8,opt,name=traces,proto3" json:"traces,omitempty"`
+	// Compressed bytes caught, those of large attachments not included.
+	Bytes int64 `protobuf:"varint,9,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// When the upstream refused the first of it.
+	FirstSeen *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=first_seen,json=firstSeen,proto3" json:"first_seen,omitempty"`
+	// When it refused the latest of it.
+	LastSeen *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=last_seen,json=lastSeen,proto3" json:"last_seen,omitempty"`
+	// HTTP status of the refusal; 0 if no answer came.
+	HttpStatus int32 `protobuf:"varint,12,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
+	// Response body of the refusal, cut to 4 KiB.
+	Response string `protobuf:"bytes,13,opt,name=response,proto3" json:"response,omitempty"`
+	// The upstream's request id, when it named one.
+	RequestId string `protobuf:"bytes,14,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// When weir tries again by itself; absent if it does not.
+	NextProbe *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=next_probe,json=nextProbe,proto3" json:"next_probe,omitempty"`
+	// The lane the data came from.
+	Lane uint32 `protobuf:"varint,16,opt,name=lane,proto3" json:"lane,omitempty"`
+	// Items that are pending behind the case in its lane, and go once it heals.
+	WaitingItems int32 `protobuf:"varint,17,opt,name=waiting_items,json=waitingItems,proto3" json:"waiting_items,omitempty"`
+	// Causes that cannot be ruled out, the likelier first.
+	Alternatives []*CaseCause `protobuf:"bytes,18,rep,name=alternatives,proto3" json:"alternatives,omitempty"`
+	// There was no time to count all traces: there are at least so many.
+	TracesAtLeast bool `protobuf:"varint,19,opt,name=traces_at_least,json=tracesAtLeast,proto3" json:"traces_at_least,omitempty"`
+	// The short stable word for the refusal itself: "http_403".
+	Reason string `protobuf:"bytes,20,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Wire format of the data: "otlp" or "runs".
+	Protocol string `protobuf:"bytes,21,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// First five and last two characters of the key the data goes under, "none",
+	// or "unreadable".
+	Credential string `protobuf:"bytes,22,opt,name=credential,proto3" json:"credential,omitempty"`
+	// Workspace the data goes to, when one is named.
+	Workspace string `protobuf:"bytes,23,opt,name=workspace,proto3" json:"workspace,omitempty"`
+	// Project header the data goes out with, when one is sent.
+	Project string `protobuf:"bytes,24,opt,name=project,proto3" json:"project,omitempty"`
+	// The data goes under weir's own key and in its workspace already.
+	OwnKey        bool `protobuf:"varint,25,opt,name=own_key,json=ownKey,proto3" json:"own_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuarantineCase) Reset() {
+	*x = QuarantineCase{}
+	mi := &file_weir_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuarantineCase) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuarantineCase) ProtoMessage() {}
+
+func (x *QuarantineCase) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuarantineCase.ProtoReflect.Descriptor instead.
+func (*QuarantineCase) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *QuarantineCase) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *QuarantineCase) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *QuarantineCase) GetConfidence() string {
+	if x != nil {
+		return x.Confidence
+	}
+	return ""
+}
+
+func (x *QuarantineCase) GetEvidence() []string {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+func (x *QuarantineCase) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+func (x *QuarantineCase) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *QuarantineCase) GetItems() int32 {
+	if x != nil {
+		return x.Items
+	}
+	return 0
+}
+
+func (x *QuarantineCase) GetTraces() int32 {
+	if x != nil {
+		return x.Traces
+	}
+	return 0
+}
+
+func (x *QuarantineCase) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *QuarantineCase) GetFirstSeen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.FirstSeen
+	}
+	return nil
+}
+
+func (x *QuarantineCase) GetLastSeen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSeen
+	}
+	return nil
+}
+
+func (x *QuarantineCase) GetHttpStatus() int32 {
+	if x != nil {
+		return x.HttpStatus
+	}
+	return 0
+}
+
+func (x *QuarantineCase) GetResponse() string {
+	if x != nil {
+		return x.Response
+	}
+	return ""
+}
+
+func (x *QuarantineCase) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *QuarantineCase) GetNextProbe() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NextProbe
+	}
+	return nil
+}
+
+func (x *QuarantineCase) GetLane() uint32 {
+	if x != nil {
+		return x.Lane
+	}
+	return 0
+}
+
+func (x *QuarantineCase) GetWaitingItems() int32 {
+	if x != nil {
+		return x.WaitingItems
+	}
+	return 0
+}
+
+func (x *QuarantineCase) GetAlternatives() []*CaseCause {
+	if x != nil {
+		return x.Alternatives
+	}
+	return nil
+}
+
+func (x *QuarantineCase) GetTracesAtLeast() bool {
+	if x != nil {
+		return x.TracesAtLeast
+	}
+	return false
+}
+
+func (x *QuarantineCase) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *QuarantineCase) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *QuarantineCase) GetCredential() string {
+	if x != nil {
+		return x.Credential
+	}
+	return ""
+}
+
+func (x *QuarantineCase) GetWorkspace() string {
+	if x != nil {
+		return x.Workspace
+	}
+	return ""
+}
+
+func (x *QuarantineCase) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
+func (x *QuarantineCase) GetOwnKey() bool {
+	if x != nil {
+		return x.OwnKey
+	}
+	return false
+}
+
+// CaseCause is one possible cause of a refusal.
+type CaseCause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A short stable code.
+	Cause string `protobuf:"bytes,1,opt,name=cause,proto3" json:"cause,omitempty"`
+	// "certain", "likely" or "possible".
+	Confidence string `protobuf:"bytes,2,opt,name=confidence,proto3" json:"confidence,omitempty"`
+	// What speaks for it, in sentences.
+	Evidence []string `protobuf:"bytes,3,rep,name=evidence,proto3" json:"evidence,omitempty"`
+	// What to do about it, in sentences.
+	Remedy        string `protobuf:"bytes,4,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaseCause) Reset() {
+	*x = CaseCause{}
+	mi := &file_weir_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaseCause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaseCause) ProtoMessage() {}
+
+func (x *CaseCause) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaseCause.ProtoReflect.Descriptor instead.
+func (*CaseCause) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *CaseCause) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *CaseCause) GetConfidence() string {
+	if x != nil {
+		return x.Confidence
+	}
+	return ""
+}
+
+func (x *CaseCause) GetEvidence() []string {
+	if x != nil {
+		return x.Evidence
+	}
+	return nil
+}
+
+func (x *CaseCause) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
+// CaseExchange is the HTTP exchange that opened a case. It holds no key.
+type CaseExchange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the request was sent.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// The request's method.
+	Method string `protobuf:"bytes,2,opt,name=method,proto3" json:"method,omitempty"`
+	// The request's URL.
+	Url string `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"`
+	// HTTP status of the answer; 0 if none came.
+	HttpStatus int32 `protobuf:"varint,4,opt,name=http_status,json=httpStatus,proto3" json:"http_status,omitempty"`
+	// Headers of the answer, by name, at most 8 KiB, secrets removed.
+	Headers []*CaseHeader `protobuf:"bytes,5,rep,name=headers,proto3" json:"headers,omitempty"`
+	// Body of the answer, cut to 4 KiB.
+	Response string `protobuf:"bytes,6,opt,name=response,proto3" json:"response,omitempty"`
+	// The upstream's request id, when it named one.
+	RequestId string `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Bytes of the request's body.
+	SentBytes int64 `protobuf:"varint,8,opt,name=sent_bytes,json=sentBytes,proto3" json:"sent_bytes,omitempty"`
+	// Content encoding of the request.
+	Encoding string `protobuf:"bytes,9,opt,name=encoding,proto3" json:"encoding,omitempty"`
+	// How long the exchange took.
+	Elapsed *durationpb.Duration `protobuf:"bytes,10,opt,name=elapsed,proto3" json:"elapsed,omitempty"`
+	// What went wrong on the way, if no answer came.
+	Error string `protobuf:"bytes,11,opt,name=error,proto3" json:"error,omitempty"`
+	// The Date of the answer.
+	ServerDate    *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=server_date,json=serverDate,proto3" json:"server_date,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaseExchange) Reset() {
+	*x = CaseExchange{}
+	mi := &file_weir_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaseExchange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaseExchange) ProtoMessage() {}
+
+func (x *CaseExchange) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaseExchange.ProtoReflect.Descriptor instead.
+func (*CaseExchange) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *CaseExchange) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *CaseExchange) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *CaseExchange) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *CaseExchange) GetHttpStatus() int32 {
+	if x != nil {
+		return x.HttpStatus
+	}
+	return 0
+}
+
+func (x *CaseExchange) GetHeaders() []*CaseHeader {
+	if x != nil {
+		return x.Headers
+	}
+	return nil
+}
+
+func (x *CaseExchange) GetResponse() string {
+	if x != nil {
+		return x.Response
+	}
+	return ""
+}
+
+func (x *CaseExchange) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *CaseExchange) GetSentBytes() int64 {
+	if x != nil {
+		return x.SentBytes
+	}
+	return 0
+}
+
+func (x *CaseExchange) GetEncoding() string {
+	if x != nil {
+		return x.Encoding
+	}
+	return ""
+}
+
+func (x *CaseExchange) GetElapsed() *durationpb.Duration {
+	if x != nil {
+		return x.Elapsed
+	}
+	return nil
+}
+
+func (x *CaseExchange) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *CaseExchange) GetServerDate() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ServerDate
+	}
+	return nil
+}
+
+// CaseHeader is one header of an answer.
+type CaseHeader struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The header's name.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// One of its values.
+	Value         string `protobuf:"bytes,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaseHeader) Reset() {
+	*x = CaseHeader{}
+	mi := &file_weir_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaseHeader) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaseHeader) ProtoMessage() {}
+
+func (x *CaseHeader) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaseHeader.ProtoReflect.Descriptor instead.
+func (*CaseHeader) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *CaseHeader) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CaseHeader) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+// ListCasesRequest asks for the cases; it has no fields yet.
+type ListCasesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCasesRequest) Reset() {
+	*x = ListCasesRequest{}
+	mi := &file_weir_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCasesRequest) ProtoMessage() {}
+
+func (x *ListCasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCasesRequest.ProtoReflect.Descriptor instead.
+func (*ListCasesRequest) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+// ListCasesResponse is what is in quarantine.
+type ListCasesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Oldest first; empty when nothing was refused.
+	Cases         []*QuarantineCase `protobuf:"bytes,1,rep,name=cases,proto3" json:"cases,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCasesResponse) Reset() {
+	*x = ListCasesResponse{}
+	mi := &file_weir_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCasesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCasesResponse) ProtoMessage() {}
+
+func (x *ListCasesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCasesResponse.ProtoReflect.Descriptor instead.
+func (*ListCasesResponse) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ListCasesResponse) GetCases() []*QuarantineCase {
+	if x != nil {
+		return x.Cases
+	}
+	return nil
+}
+
+// GetCaseRequest asks for one case.
+type GetCaseRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The case's id.
+	Id            uint32 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCaseRequest) Reset() {
+	*x = GetCaseRequest{}
+	mi := &file_weir_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCaseRequest) ProtoMessage() {}
+
+func (x *GetCaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCaseRequest.ProtoReflect.Descriptor instead.
+func (*GetCaseRequest) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *GetCaseRequest) GetId() uint32 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+// GetCaseResponse is one case in full.
+type GetCaseResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The case.
+	Case *QuarantineCase `protobuf:"bytes,1,opt,name=case,proto3" json:"case,omitempty"`
+	// The exchange that opened it.
+	Exchange      *CaseExchange `protobuf:"bytes,2,opt,name=exchange,proto3" json:"exchange,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCaseResponse) Reset() {
+	*x = GetCaseResponse{}
+	mi := &file_weir_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCaseResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCaseResponse) ProtoMessage() {}
+
+func (x *GetCaseResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCaseResponse.ProtoReflect.Descriptor instead.
+func (*GetCaseResponse) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *GetCaseResponse) GetCase() *QuarantineCase {
+	if x != nil {
+		return x.Case
+	}
+	return nil
+}
+
+func (x *GetCaseResponse) GetExchange() *CaseExchange {
+	if x != nil {
+		return x.Exchange
+	}
+	return nil
+}
+
+// ReleaseCasesRequest releases cases.
+type ReleaseCasesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cases' ids; not together with all.
+	Ids []uint32 `protobuf:"varint,1,rep,packed,name=ids,proto3" json:"ids,omitempty"`
+	// All cases there are.
+	All bool `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
+	// Send the data under weir's own key and in its workspace, also what its
+	// caller sent under another key. What waits behind the case in its lane goes
+	// along.
+	AsOwnKey bool `protobuf:"varint,3,opt,name=as_own_key,json=asOwnKey,proto3" json:"as_own_key,omitempty"`
+	// Only report what would be released.
+	DryRun        bool `protobuf:"varint,4,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseCasesRequest) Reset() {
+	*x = ReleaseCasesRequest{}
+	mi := &file_weir_v1_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseCasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseCasesRequest) ProtoMessage() {}
+
+func (x *ReleaseCasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseCasesRequest.ProtoReflect.Descriptor instead.
+func (*ReleaseCasesRequest) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ReleaseCasesRequest) GetIds() []uint32 {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *ReleaseCasesRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *ReleaseCasesRequest) GetAsOwnKey() bool {
+	if x != nil {
+		return x.AsOwnKey
+	}
+	return false
+}
+
+func (x *ReleaseCasesRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// ReleaseCasesResponse says what was released, or would be.
+type ReleaseCasesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cases, as they were before.
+	Cases []*QuarantineCase `protobuf:"bytes,1,rep,name=cases,proto3" json:"cases,omitempty"`
+	// Items of them that are pending again, or would be.
+	Items int32 `protobuf:"varint,2,opt,name=items,proto3" json:"items,omitempty"`
+	// Items that waited behind them and go along.
+	WaitingItems  int32 `protobuf:"varint,3,opt,name=waiting_items,json=waitingItems,proto3" json:"waiting_items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReleaseCasesResponse) Reset() {
+	*x = ReleaseCasesResponse{}
+	mi := &file_weir_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReleaseCasesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReleaseCasesResponse) ProtoMessage() {}
+
+func (x *ReleaseCasesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReleaseCasesResponse.ProtoReflect.Descriptor instead.
+func (*ReleaseCasesResponse) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ReleaseCasesResponse) GetCases() []*QuarantineCase {
+	if x != nil {
+		return x.Cases
+	}
+	return nil
+}
+
+func (x *ReleaseCasesResponse) GetItems() int32 {
+	if x != nil {
+		return x.Items
+	}
+	return 0
+}
+
+func (x *ReleaseCasesResponse) GetWaitingItems() int32 {
+	if x != nil {
+		return x.WaitingItems
+	}
+	return 0
+}
+
+// DiscardCasesRequest discards cases.
+type DiscardCasesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cases' ids; not together with all.
+	Ids []uint32 `protobuf:"varint,1,rep,packed,name=ids,proto3" json:"ids,omitempty"`
+	// All cases there are.
+	All bool `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
+	// Only report what would be discarded.
+	DryRun        bool `protobuf:"varint,3,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardCasesRequest) Reset() {
+	*x = DiscardCasesRequest{}
+	mi := &file_weir_v1_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardCasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardCasesRequest) ProtoMessage() {}
+
+func (x *DiscardCasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardCasesRequest.ProtoReflect.Descriptor instead.
+func (*DiscardCasesRequest) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *DiscardCasesRequest) GetIds() []uint32 {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *DiscardCasesRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *DiscardCasesRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+// DiscardCasesResponse says what was discarded, or would be.
+type DiscardCasesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cases, as they were before.
+	Cases []*QuarantineCase `protobuf:"bytes,1,rep,name=cases,proto3" json:"cases,omitempty"`
+	// Items dropped.
+	Items int32 `protobuf:"varint,2,opt,name=items,proto3" json:"items,omitempty"`
+	// Bytes on disk that are freed, large attachments included.
+	Bytes int64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Of bytes, those of large attachments.
+	AttachmentBytes int64 `protobuf:"varint,4,opt,name=attachment_bytes,json=attachmentBytes,proto3" json:"attachment_bytes,omitempty"`
+	// There was no time to count all attachments.
+	BytesAtLeast  bool `protobuf:"varint,5,opt,name=bytes_at_least,json=bytesAtLeast,proto3" json:"bytes_at_least,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DiscardCasesResponse) Reset() {
+	*x = DiscardCasesResponse{}
+	mi := &file_weir_v1_admin_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DiscardCasesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DiscardCasesResponse) ProtoMessage() {}
+
+func (x *DiscardCasesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DiscardCasesResponse.ProtoReflect.Descriptor instead.
+func (*DiscardCasesResponse) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *DiscardCasesResponse) GetCases() []*QuarantineCase {
+	if x != nil {
+		return x.Cases
+	}
+	return nil
+}
+
+func (x *DiscardCasesResponse) GetItems() int32 {
+	if x != nil {
+		return x.Items
+	}
+	return 0
+}
+
+func (x *DiscardCasesResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *DiscardCasesResponse) GetAttachmentBytes() int64 {
+	if x != nil {
+		return x.AttachmentBytes
+	}
+	return 0
+}
+
+func (x *DiscardCasesResponse) GetBytesAtLeast() bool {
+	if x != nil {
+		return x.BytesAtLeast
+	}
+	return false
+}
+
+// ExportCasesRequest exports cases.
+type ExportCasesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cases' ids; not together with all.
+	Ids []uint32 `protobuf:"varint,1,rep,packed,name=ids,proto3" json:"ids,omitempty"`
+	// All cases there are.
+	All           bool `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportCasesRequest) Reset() {
+	*x = ExportCasesRequest{}
+	mi := &file_weir_v1_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportCasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportCasesRequest) ProtoMessage() {}
+
+func (x *ExportCasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportCasesRequest.ProtoReflect.Descriptor instead.
+func (*ExportCasesRequest) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *ExportCasesRequest) GetIds() []uint32 {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *ExportCasesRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+// ExportCasesResponse is a piece of the export, or what it was in all.
+type ExportCasesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The next bytes of the file; at most 64 KiB.
+	Chunk []byte `protobuf:"bytes,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	// Set in the last message, which has no chunk.
+	Summary       *ExportSummary `protobuf:"bytes,2,opt,name=summary,proto3" json:"summary,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportCasesResponse) Reset() {
+	*x = ExportCasesResponse{}
+	mi := &file_weir_v1_admin_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportCasesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportCasesResponse) ProtoMessage() {}
+
+func (x *ExportCasesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportCasesResponse.ProtoReflect.Descriptor instead.
+func (*ExportCasesResponse) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ExportCasesResponse) GetChunk() []byte {
+	if x != nil {
+		return x.Chunk
+	}
+	return nil
+}
+
+func (x *ExportCasesResponse) GetSummary() *ExportSummary {
+	if x != nil {
+		return x.Summary
+	}
+	return nil
+}
+
+// ExportSummary says what an export wrote.
+type ExportSummary struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Cases.
+	Cases int32 `protobuf:"varint,1,opt,name=cases,proto3" json:"cases,omitempty"`
+	// Items of them.
+	Items int32 `protobuf:"varint,2,opt,name=items,proto3" json:"items,omitempty"`
+	// Items that cannot be read from weir's disk; the file names their frames.
+	UnreadableItems int32 `protobuf:"varint,3,opt,name=unreadable_items,json=unreadableItems,proto3" json:"unreadable_items,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ExportSummary) Reset() {
+	*x = ExportSummary{}
+	mi := &file_weir_v1_admin_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportSummary) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportSummary) ProtoMessage() {}
+
+func (x *ExportSummary) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportSummary.ProtoReflect.Descriptor instead.
+func (*ExportSummary) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ExportSummary) GetCases() int32 {
+	if x != nil {
+		return x.Cases
+	}
+	return 0
+}
+
+func (x *ExportSummary) GetItems() int32 {
+	if x != nil {
+		return x.Items
+	}
+	return 0
+}
+
+func (x *ExportSummary) GetUnreadableItems() int32 {
+	if x != nil {
+		return x.UnreadableItems
+	}
+	return 0
+}
+
+// FindTraceRequest asks for a trace.
+type FindTraceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A UUID with or without hyphens, or the 32 hexadecimal digits of
+	// OpenTelemetry, in any letter case.
+	TraceId       string `protobuf:"bytes,1,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindTraceRequest) Reset() {
+	*x = FindTraceRequest{}
+	mi := &file_weir_v1_admin_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindTraceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindTraceRequest) ProtoMessage() {}
+
+func (x *FindTraceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindTraceRequest.ProtoReflect.Descriptor instead.
+func (*FindTraceRequest) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *FindTraceRequest) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
+// FindTraceResponse is where the trace is.
+type FindTraceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The trace's id as a UUID.
+	TraceId string `protobuf:"bytes,1,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// Everywhere it is; empty when nothing is known of it.
+	Places []*TracePlace `protobuf:"bytes,2,rep,name=places,proto3" json:"places,omitempty"`
+	// The state of the place that matters most, or "unknown": what is still on
+	// disk comes before what became of the rest.
+	State         string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FindTraceResponse) Reset() {
+	*x = FindTraceResponse{}
+	mi := &file_weir_v1_admin_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FindTraceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FindTraceResponse) ProtoMessage() {}
+
+func (x *FindTraceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FindTraceResponse.ProtoReflect.Descriptor instead.
+func (*FindTraceResponse) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *FindTraceResponse) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
+func (x *FindTraceResponse) GetPlaces() []*TracePlace {
+	if x != nil {
+		return x.Places
+	}
+	return nil
+}
+
+func (x *FindTraceResponse) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+// TracePlace is one place where a trace is, or one thing that became of it.
+type TracePlace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "pending", "held", "quarantined", "delivered", "passed_on", "dropped" or
+	// "discarded".
+	State string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	// Items of the trace that are on disk there.
+	Items int32 `protobuf:"varint,2,opt,name=items,proto3" json:"items,omitempty"`
+	// There were too many to count: there are at least so many.
+	ItemsAtLeast bool `protobuf:"varint,3,opt,name=items_at_least,json=itemsAtLeast,proto3" json:"items_at_least,omitempty"`
+	// The lane of what is on disk.
+	Lane uint32 `protobuf:"varint,4,opt,name=lane,proto3" json:"lane,omitempty"`
+	// When the oldest of it was accepted, sent or discarded. Absent for what was
+	// delivered or dropped before this weir started.
+	Since *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
+	// When the latest of it was.
+	Last *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=last,proto3" json:"last,omitempty"`
+	// Why it is there, in a short stable word; of quarantine the cause.
+	Reason string `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The same in sentences; of quarantine the remedy.
+	Detail string `protobuf:"bytes,8,opt,name=detail,proto3" json:"detail,omitempty"`
+	// When that may end by itself, or the next attempt is due.
+	Until *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=until,proto3" json:"until,omitempty"`
+	// The case it stands in; 0 for none.
+	Case uint32 `protobuf:"varint,10,opt,name=case,proto3" json:"case,omitempty"`
+	// The account it counts for.
+	Account string `protobuf:"bytes,11,opt,name=account,proto3" json:"account,omitempty"`
+	// The calendar month in UTC in which it was counted or dropped: "2026-11".
+	Month string `protobuf:"bytes,12,opt,name=month,proto3" json:"month,omitempty"`
+	// The project, as far as it is known.
+	Project       string `protobuf:"bytes,13,opt,name=project,proto3" json:"project,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TracePlace) Reset() {
+	*x = TracePlace{}
+	mi := &file_weir_v1_admin_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TracePlace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TracePlace) ProtoMessage() {}
+
+func (x *TracePlace) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TracePlace.ProtoReflect.Descriptor instead.
+func (*TracePlace) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *TracePlace) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *TracePlace) GetItems() int32 {
+	if x != nil {
+		return x.Items
+	}
+	return 0
+}
+
+func (x *TracePlace) GetItemsAtLeast() bool {
+	if x != nil {
+		return x.ItemsAtLeast
+	}
+	return false
+}
+
+func (x *TracePlace) GetLane() uint32 {
+	if x != nil {
+		return x.Lane
+	}
+	return 0
+}
+
+func (x *TracePlace) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *TracePlace) GetLast() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Last
+	}
+	return nil
+}
+
+func (x *TracePlace) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *TracePlace) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *TracePlace) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *TracePlace) GetCase() uint32 {
+	if x != nil {
+		return x.Case
+	}
+	return 0
+}
+
+func (x *TracePlace) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *TracePlace) GetMonth() string {
+	if x != nil {
+		return x.Month
+	}
+	return ""
+}
+
+func (x *TracePlace) GetProject() string {
+	if x != nil {
+		return x.Project
+	}
+	return ""
+}
+
 var File_weir_v1_admin_proto protoreflect.FileDescriptor
 
 const file_weir_v1_admin_proto_rawDesc = "" +
@@ -2328,7 +3796,7 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12F\n" +
 	"\x11last_delivered_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x0flastDeliveredAt\x12%\n" +
 	"\x0ewaiting_reason\x18\x03 \x01(\tR\rwaitingReason\x12=\n" +
-	"\fnext_attempt\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vnextAttempt\"\xf7\x01\n" +
+	"\fnext_attempt\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\vnextAttempt\"\xa5\x02\n" +
 	"\x04Case\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x12\x17\n" +
 	"\alane_id\x18\x02 \x01(\rR\x06laneId\x12\x16\n" +
@@ -2339,7 +3807,10 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"request_id\x18\x06 \x01(\tR\trequestId\x127\n" +
 	"\topened_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\bopenedAt\x12\x14\n" +
 	"\x05items\x18\b \x01(\x03R\x05items\x12\x14\n" +
-	"\x05bytes\x18\t \x01(\x03R\x05bytes\"C\n" +
+	"\x05bytes\x18\t \x01(\x03R\x05bytes\x12\x14\n" +
+	"\x05cause\x18\n" +
+	" \x01(\tR\x05cause\x12\x16\n" +
+	"\x06remedy\x18\v \x01(\tR\x06remedy\"C\n" +
 	"\fDrainRequest\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\"\x85\x01\n" +
 	"\rDrainResponse\x12#\n" +
@@ -2462,7 +3933,131 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	" \x01(\tR\x06remedy\x12\x17\n" +
 	"\acase_id\x18\v \x01(\x04R\x06caseId\x12\x12\n" +
 	"\x04zstd\x18\f \x01(\tR\x04zstd\x12+\n" +
-	"\x05steps\x18\r \x03(\v2\x15.weir.v1.SendTestStepR\x05steps*\x83\x01\n" +
+	"\x05steps\x18\r \x03(\v2\x15.weir.v1.SendTestStepR\x05steps\"\xad\x06\n" +
+	"\x0eQuarantineCase\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\x12\x14\n" +
+	"\x05cause\x18\x02 \x01(\tR\x05cause\x12\x1e\n" +
+	"\n" +
+	"confidence\x18\x03 \x01(\tR\n" +
+	"confidence\x12\x1a\n" +
+	"\bevidence\x18\x04 \x03(\tR\bevidence\x12\x16\n" +
+	"\x06remedy\x18\x05 \x01(\tR\x06remedy\x12\x14\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x12\x14\n" +
+	"\x05items\x18\a \x01(\x05R\x05items\x12\x16\n" +
+	"\x06traces\x18\b \x01(\x05R\x06traces\x12\x14\n" +
+	"\x05bytes\x18\t \x01(\x03R\x05bytes\x129\n" +
+	"\n" +
+	"first_seen\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tfirstSeen\x127\n" +
+	"\tlast_seen\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\blastSeen\x12\x1f\n" +
+	"\vhttp_status\x18\f \x01(\x05R\n" +
+	"httpStatus\x12\x1a\n" +
+	"\bresponse\x18\r \x01(\tR\bresponse\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x0e \x01(\tR\trequestId\x129\n" +
+	"\n" +
+	"next_probe\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tnextProbe\x12\x12\n" +
+	"\x04lane\x18\x10 \x01(\rR\x04lane\x12#\n" +
+	"\rwaiting_items\x18\x11 \x01(\x05R\fwaitingItems\x126\n" +
+	"\falternatives\x18\x12 \x03(\v2\x12.weir.v1.CaseCauseR\falternatives\x12&\n" +
+	"\x0ftraces_at_least\x18\x13 \x01(\bR\rtracesAtLeast\x12\x16\n" +
+	"\x06reason\x18\x14 \x01(\tR\x06reason\x12\x1a\n" +
+	"\bprotocol\x18\x15 \x01(\tR\bprotocol\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x16 \x01(\tR\n" +
+	"credential\x12\x1c\n" +
+	"\tworkspace\x18\x17 \x01(\tR\tworkspace\x12\x18\n" +
+	"\aproject\x18\x18 \x01(\tR\aproject\x12\x17\n" +
+	"\aown_key\x18\x19 \x01(\bR\x06ownKey\"u\n" +
+	"\tCaseCause\x12\x14\n" +
+	"\x05cause\x18\x01 \x01(\tR\x05cause\x12\x1e\n" +
+	"\n" +
+	"confidence\x18\x02 \x01(\tR\n" +
+	"confidence\x12\x1a\n" +
+	"\bevidence\x18\x03 \x03(\tR\bevidence\x12\x16\n" +
+	"\x06remedy\x18\x04 \x01(\tR\x06remedy\"\xb6\x03\n" +
+	"\fCaseExchange\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06method\x18\x02 \x01(\tR\x06method\x12\x10\n" +
+	"\x03url\x18\x03 \x01(\tR\x03url\x12\x1f\n" +
+	"\vhttp_status\x18\x04 \x01(\x05R\n" +
+	"httpStatus\x12-\n" +
+	"\aheaders\x18\x05 \x03(\v2\x13.weir.v1.CaseHeaderR\aheaders\x12\x1a\n" +
+	"\bresponse\x18\x06 \x01(\tR\bresponse\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\a \x01(\tR\trequestId\x12\x1d\n" +
+	"\n" +
+	"sent_bytes\x18\b \x01(\x03R\tsentBytes\x12\x1a\n" +
+	"\bencoding\x18\t \x01(\tR\bencoding\x123\n" +
+	"\aelapsed\x18\n" +
+	" \x01(\v2\x19.google.protobuf.DurationR\aelapsed\x12\x14\n" +
+	"\x05error\x18\v \x01(\tR\x05error\x12;\n" +
+	"\vserver_date\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"serverDate\"6\n" +
+	"\n" +
+	"CaseHeader\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x12\n" +
+	"\x10ListCasesRequest\"B\n" +
+	"\x11ListCasesResponse\x12-\n" +
+	"\x05cases\x18\x01 \x03(\v2\x17.weir.v1.QuarantineCaseR\x05cases\" \n" +
+	"\x0eGetCaseRequest\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\"q\n" +
+	"\x0fGetCaseResponse\x12+\n" +
+	"\x04case\x18\x01 \x01(\v2\x17.weir.v1.QuarantineCaseR\x04case\x121\n" +
+	"\bexchange\x18\x02 \x01(\v2\x15.weir.v1.CaseExchangeR\bexchange\"p\n" +
+	"\x13ReleaseCasesRequest\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\rR\x03ids\x12\x10\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\x12\x1c\n" +
+	"\n" +
+	"as_own_key\x18\x03 \x01(\bR\basOwnKey\x12\x17\n" +
+	"\adry_run\x18\x04 \x01(\bR\x06dryRun\"\x80\x01\n" +
+	"\x14ReleaseCasesResponse\x12-\n" +
+	"\x05cases\x18\x01 \x03(\v2\x17.weir.v1.QuarantineCaseR\x05cases\x12\x14\n" +
+	"\x05items\x18\x02 \x01(\x05R\x05items\x12#\n" +
+	"\rwaiting_items\x18\x03 \x01(\x05R\fwaitingItems\"R\n" +
+	"\x13DiscardCasesRequest\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\rR\x03ids\x12\x10\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\x12\x17\n" +
+	"\adry_run\x18\x03 \x01(\bR\x06dryRun\"\xc2\x01\n" +
+	"\x14DiscardCasesResponse\x12-\n" +
+	"\x05cases\x18\x01 \x03(\v2\x17.weir.v1.QuarantineCaseR\x05cases\x12\x14\n" +
+	"\x05items\x18\x02 \x01(\x05R\x05items\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x12)\n" +
+	"\x10attachment_bytes\x18\x04 \x01(\x03R\x0fattachmentBytes\x12$\n" +
+	"\x0ebytes_at_least\x18\x05 \x01(\bR\fbytesAtLeast\"8\n" +
+	"\x12ExportCasesRequest\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\rR\x03ids\x12\x10\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\"]\n" +
+	"\x13ExportCasesResponse\x12\x14\n" +
+	"\x05chunk\x18\x01 \x01(\fR\x05chunk\x120\n" +
+	"\asummary\x18\x02 \x01(\v2\x16.weir.v1.ExportSummaryR\asummary\"f\n" +
+	"\rExportSummary\x12\x14\n" +
+	"\x05cases\x18\x01 \x01(\x05R\x05cases\x12\x14\n" +
+	"\x05items\x18\x02 \x01(\x05R\x05items\x12)\n" +
+	"\x10unreadable_items\x18\x03 \x01(\x05R\x0funreadableItems\"-\n" +
+	"\x10FindTraceRequest\x12\x19\n" +
+	"\btrace_id\x18\x01 \x01(\tR\atraceId\"q\n" +
+	"\x11FindTraceResponse\x12\x19\n" +
+	"\btrace_id\x18\x01 \x01(\tR\atraceId\x12+\n" +
+	"\x06places\x18\x02 \x03(\v2\x13.weir.v1.TracePlaceR\x06places\x12\x14\n" +
+	"\x05state\x18\x03 \x01(\tR\x05state\"\x94\x03\n" +
+	"\n" +
+	"TracePlace\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x14\n" +
+	"\x05items\x18\x02 \x01(\x05R\x05items\x12$\n" +
+	"\x0eitems_at_least\x18\x03 \x01(\bR\fitemsAtLeast\x12\x12\n" +
+	"\x04lane\x18\x04 \x01(\rR\x04lane\x120\n" +
+	"\x05since\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12.\n" +
+	"\x04last\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x04last\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\x12\x16\n" +
+	"\x06detail\x18\b \x01(\tR\x06detail\x120\n" +
+	"\x05until\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x12\n" +
+	"\x04case\x18\n" +
+	" \x01(\rR\x04case\x12\x18\n" +
+	"\aaccount\x18\v \x01(\tR\aaccount\x12\x14\n" +
+	"\x05month\x18\f \x01(\tR\x05month\x12\x18\n" +
+	"\aproject\x18\r \x01(\tR\aproject*\x83\x01\n" +
 	"\tLaneState\x12\x1a\n" +
 	"\x16LANE_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLANE_STATE_IDLE\x10\x01\x12\x16\n" +
@@ -2477,14 +4072,20 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\fSendTestZstd\x12\x1e\n" +
 	"\x1aSEND_TEST_ZSTD_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SEND_TEST_ZSTD_YES\x10\x01\x12\x15\n" +
-	"\x11SEND_TEST_ZSTD_NO\x10\x022\x9b\x03\n" +
+	"\x11SEND_TEST_ZSTD_NO\x10\x022\xc7\x06\n" +
 	"\fAdminService\x12B\n" +
 	"\tGetStatus\x12\x19.weir.v1.GetStatusRequest\x1a\x1a.weir.v1.GetStatusResponse\x128\n" +
 	"\x05Drain\x12\x15.weir.v1.DrainRequest\x1a\x16.weir.v1.DrainResponse0\x01\x12?\n" +
 	"\bGetQuota\x12\x18.weir.v1.GetQuotaRequest\x1a\x19.weir.v1.GetQuotaResponse\x12?\n" +
 	"\bSetQuota\x12\x18.weir.v1.SetQuotaRequest\x1a\x19.weir.v1.SetQuotaResponse\x12H\n" +
 	"\vReleaseHeld\x12\x1b.weir.v1.ReleaseHeldRequest\x1a\x1c.weir.v1.ReleaseHeldResponse\x12A\n" +
-	"\bSendTest\x12\x18.weir.v1.SendTestRequest\x1a\x19.weir.v1.SendTestResponse0\x01B\x1bZ\x19weir/proto/weir/v1;weirv1b\x06proto3"
+	"\bSendTest\x12\x18.weir.v1.SendTestRequest\x1a\x19.weir.v1.SendTestResponse0\x01\x12B\n" +
+	"\tListCases\x12\x19.weir.v1.ListCasesRequest\x1a\x1a.weir.v1.ListCasesResponse\x12<\n" +
+	"\aGetCase\x12\x17.weir.v1.GetCaseRequest\x1a\x18.weir.v1.GetCaseResponse\x12K\n" +
+	"\fReleaseCases\x12\x1c.weir.v1.ReleaseCasesRequest\x1a\x1d.weir.v1.ReleaseCasesResponse\x12K\n" +
+	"\fDiscardCases\x12\x1c.weir.v1.DiscardCasesRequest\x1a\x1d.weir.v1.DiscardCasesResponse\x12J\n" +
+	"\vExportCases\x12\x1b.weir.v1.ExportCasesRequest\x1a\x1c.weir.v1.ExportCasesResponse0\x01\x12B\n" +
+	"\tFindTrace\x12\x19.weir.v1.FindTraceRequest\x1a\x1a.weir.v1.FindTraceResponseB\x1bZ\x19weir/proto/weir/v1;weirv1b\x06proto3"
 
 var (
 	file_weir_v1_admin_proto_rawDescOnce sync.Once
@@ -2499,7 +4100,7 @@ func file_weir_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_weir_v1_admin_proto_goTypes = []any{
 	(LaneState)(0),                // 0: weir.v1.LaneState
 	(SendTestWay)(0),              // 1: weir.v1.SendTestWay
@@ -2527,61 +4128,109 @@ var file_weir_v1_admin_proto_goTypes = []any{
 	(*SendTestResponse)(nil),      // 23: weir.v1.SendTestResponse
 	(*SendTestStep)(nil),          // 24: weir.v1.SendTestStep
 	(*SendTestResult)(nil),        // 25: weir.v1.SendTestResult
-	nil,                           // 26: weir.v1.Totals.DroppedByReasonEntry
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(*QuarantineCase)(nil),        // 26: weir.v1.QuarantineCase
+	(*CaseCause)(nil),             // 27: weir.v1.CaseCause
+	(*CaseExchange)(nil),          // 28: weir.v1.CaseExchange
+	(*CaseHeader)(nil),            // 29: weir.v1.CaseHeader
+	(*ListCasesRequest)(nil),      // 30: weir.v1.ListCasesRequest
+	(*ListCasesResponse)(nil),     // 31: weir.v1.ListCasesResponse
+	(*GetCaseRequest)(nil),        // 32: weir.v1.GetCaseRequest
+	(*GetCaseResponse)(nil),       // 33: weir.v1.GetCaseResponse
+	(*ReleaseCasesRequest)(nil),   // 34: weir.v1.ReleaseCasesRequest
+	(*ReleaseCasesResponse)(nil),  // 35: weir.v1.ReleaseCasesResponse
+	(*DiscardCasesRequest)(nil),   // 36: weir.v1.DiscardCasesRequest
+	(*DiscardCasesResponse)(nil),  // 37: weir.v1.DiscardCasesResponse
+	(*ExportCasesRequest)(nil),    // 38: weir.v1.ExportCasesRequest
+	(*ExportCasesResponse)(nil),   // 39: weir.v1.ExportCasesResponse
+	(*ExportSummary)(nil),         // 40: weir.v1.ExportSummary
+	(*FindTraceRequest)(nil),      // 41: weir.v1.FindTraceRequest
+	(*FindTraceResponse)(nil),     // 42: weir.v1.FindTraceResponse
+	(*TracePlace)(nil),            // 43: weir.v1.TracePlace
+	nil,                           // 44: weir.v1.Totals.DroppedByReasonEntry
+	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
 }
 var file_weir_v1_admin_proto_depIdxs = []int32{
-	27, // 0: weir.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	45, // 0: weir.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
 	5,  // 1: weir.v1.GetStatusResponse.totals:type_name -> weir.v1.Totals
 	6,  // 2: weir.v1.GetStatusResponse.lanes:type_name -> weir.v1.Lane
 	7,  // 3: weir.v1.GetStatusResponse.disk:type_name -> weir.v1.Disk
 	8,  // 4: weir.v1.GetStatusResponse.upstream:type_name -> weir.v1.UpstreamStatus
 	9,  // 5: weir.v1.GetStatusResponse.cases:type_name -> weir.v1.Case
-	26, // 6: weir.v1.Totals.dropped_by_reason:type_name -> weir.v1.Totals.DroppedByReasonEntry
+	44, // 6: weir.v1.Totals.dropped_by_reason:type_name -> weir.v1.Totals.DroppedByReasonEntry
 	0,  // 7: weir.v1.Lane.state:type_name -> weir.v1.LaneState
-	27, // 8: weir.v1.Lane.since:type_name -> google.protobuf.Timestamp
-	28, // 9: weir.v1.Lane.oldest_age:type_name -> google.protobuf.Duration
-	27, // 10: weir.v1.Lane.next_attempt:type_name -> google.protobuf.Timestamp
-	27, // 11: weir.v1.UpstreamStatus.last_delivered_at:type_name -> google.protobuf.Timestamp
-	27, // 12: weir.v1.UpstreamStatus.next_attempt:type_name -> google.protobuf.Timestamp
-	27, // 13: weir.v1.Case.opened_at:type_name -> google.protobuf.Timestamp
-	28, // 14: weir.v1.DrainRequest.timeout:type_name -> google.protobuf.Duration
+	45, // 8: weir.v1.Lane.since:type_name -> google.protobuf.Timestamp
+	46, // 9: weir.v1.Lane.oldest_age:type_name -> google.protobuf.Duration
+	45, // 10: weir.v1.Lane.next_attempt:type_name -> google.protobuf.Timestamp
+	45, // 11: weir.v1.UpstreamStatus.last_delivered_at:type_name -> google.protobuf.Timestamp
+	45, // 12: weir.v1.UpstreamStatus.next_attempt:type_name -> google.protobuf.Timestamp
+	45, // 13: weir.v1.Case.opened_at:type_name -> google.protobuf.Timestamp
+	46, // 14: weir.v1.DrainRequest.timeout:type_name -> google.protobuf.Duration
 	14, // 15: weir.v1.GetQuotaResponse.scopes:type_name -> weir.v1.QuotaScope
-	27, // 16: weir.v1.QuotaScope.forecast_exhausted_at:type_name -> google.protobuf.Timestamp
+	45, // 16: weir.v1.QuotaScope.forecast_exhausted_at:type_name -> google.protobuf.Timestamp
 	15, // 17: weir.v1.QuotaScope.windows:type_name -> weir.v1.QuotaWindow
 	16, // 18: weir.v1.QuotaScope.projects:type_name -> weir.v1.QuotaProject
-	27, // 19: weir.v1.QuotaScope.refused_since:type_name -> google.protobuf.Timestamp
-	27, // 20: weir.v1.QuotaScope.refused_until:type_name -> google.protobuf.Timestamp
+	45, // 19: weir.v1.QuotaScope.refused_since:type_name -> google.protobuf.Timestamp
+	45, // 20: weir.v1.QuotaScope.refused_until:type_name -> google.protobuf.Timestamp
 	17, // 21: weir.v1.QuotaScope.releases:type_name -> weir.v1.QuotaRelease
-	27, // 22: weir.v1.QuotaWindow.ends_at:type_name -> google.protobuf.Timestamp
-	27, // 23: weir.v1.QuotaRelease.after:type_name -> google.protobuf.Timestamp
+	45, // 22: weir.v1.QuotaWindow.ends_at:type_name -> google.protobuf.Timestamp
+	45, // 23: weir.v1.QuotaRelease.after:type_name -> google.protobuf.Timestamp
 	14, // 24: weir.v1.SetQuotaResponse.scope:type_name -> weir.v1.QuotaScope
 	14, // 25: weir.v1.ReleaseHeldResponse.scope:type_name -> weir.v1.QuotaScope
 	1,  // 26: weir.v1.SendTestRequest.way:type_name -> weir.v1.SendTestWay
-	28, // 27: weir.v1.SendTestRequest.timeout:type_name -> google.protobuf.Duration
+	46, // 27: weir.v1.SendTestRequest.timeout:type_name -> google.protobuf.Duration
 	2,  // 28: weir.v1.SendTestRequest.zstd:type_name -> weir.v1.SendTestZstd
 	24, // 29: weir.v1.SendTestResponse.step:type_name -> weir.v1.SendTestStep
 	25, // 30: weir.v1.SendTestResponse.result:type_name -> weir.v1.SendTestResult
-	28, // 31: weir.v1.SendTestStep.took:type_name -> google.protobuf.Duration
+	46, // 31: weir.v1.SendTestStep.took:type_name -> google.protobuf.Duration
 	24, // 32: weir.v1.SendTestResult.steps:type_name -> weir.v1.SendTestStep
-	3,  // 33: weir.v1.AdminService.GetStatus:input_type -> weir.v1.GetStatusRequest
-	10, // 34: weir.v1.AdminService.Drain:input_type -> weir.v1.DrainRequest
-	12, // 35: weir.v1.AdminService.GetQuota:input_type -> weir.v1.GetQuotaRequest
-	18, // 36: weir.v1.AdminService.SetQuota:input_type -> weir.v1.SetQuotaRequest
-	20, // 37: weir.v1.AdminService.ReleaseHeld:input_type -> weir.v1.ReleaseHeldRequest
-	22, // 38: weir.v1.AdminService.SendTest:input_type -> weir.v1.SendTestRequest
-	4,  // 39: weir.v1.AdminService.GetStatus:output_type -> weir.v1.GetStatusResponse
-	11, // 40: weir.v1.AdminService.Drain:output_type -> weir.v1.DrainResponse
-	13, // 41: weir.v1.AdminService.GetQuota:output_type -> weir.v1.GetQuotaResponse
-	19, // 42: weir.v1.AdminService.SetQuota:output_type -> weir.v1.SetQuotaResponse
-	21, // 43: weir.v1.AdminService.ReleaseHeld:output_type -> weir.v1.ReleaseHeldResponse
-	23, // 44: weir.v1.AdminService.SendTest:output_type -> weir.v1.SendTestResponse
-	39, // [39:45] is the sub-list for method output_type
-	33, // [33:39] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	45, // 33: weir.v1.QuarantineCase.first_seen:type_name -> google.protobuf.Timestamp
+	45, // 34: weir.v1.QuarantineCase.last_seen:type_name -> google.protobuf.Timestamp
+	45, // 35: weir.v1.QuarantineCase.next_probe:type_name -> google.protobuf.Timestamp
+	27, // 36: weir.v1.QuarantineCase.alternatives:type_name -> weir.v1.CaseCause
+	45, // 37: weir.v1.CaseExchange.time:type_name -> google.protobuf.Timestamp
+	29, // 38: weir.v1.CaseExchange.headers:type_name -> weir.v1.CaseHeader
+	46, // 39: weir.v1.CaseExchange.elapsed:type_name -> google.protobuf.Duration
+	45, // 40: weir.v1.CaseExchange.server_date:type_name -> google.protobuf.Timestamp
+	26, // 41: weir.v1.ListCasesResponse.cases:type_name -> weir.v1.QuarantineCase
+	26, // 42: weir.v1.GetCaseResponse.case:type_name -> weir.v1.QuarantineCase
+	28, // 43: weir.v1.GetCaseResponse.exchange:type_name -> weir.v1.CaseExchange
+	26, // 44: weir.v1.ReleaseCasesResponse.cases:type_name -> weir.v1.QuarantineCase
+	26, // 45: weir.v1.DiscardCasesResponse.cases:type_name -> weir.v1.QuarantineCase
+	40, // 46: weir.v1.ExportCasesResponse.summary:type_name -> weir.v1.ExportSummary
+	43, // 47: weir.v1.FindTraceResponse.places:type_name -> weir.v1.TracePlace
+	45, // 48: weir.v1.TracePlace.since:type_name -> google.protobuf.Timestamp
+	45, // 49: weir.v1.TracePlace.last:type_name -> google.protobuf.Timestamp
+	45, // 50: weir.v1.TracePlace.until:type_name -> google.protobuf.Timestamp
+	3,  // 51: weir.v1.AdminService.GetStatus:input_type -> weir.v1.GetStatusRequest
+	10, // 52: weir.v1.AdminService.Drain:input_type -> weir.v1.DrainRequest
+	12, // 53: weir.v1.AdminService.GetQuota:input_type -> weir.v1.GetQuotaRequest
+	18, // 54: weir.v1.AdminService.SetQuota:input_type -> weir.v1.SetQuotaRequest
+	20, // 55: weir.v1.AdminService.ReleaseHeld:input_type -> weir.v1.ReleaseHeldRequest
+	22, // 56: weir.v1.AdminService.SendTest:input_type -> weir.v1.SendTestRequest
+	30, // 57: weir.v1.AdminService.ListCases:input_type -> weir.v1.ListCasesRequest
+	32, // 58: weir.v1.AdminService.GetCase:input_type -> weir.v1.GetCaseRequest
+	34, // 59: weir.v1.AdminService.ReleaseCases:input_type -> weir.v1.ReleaseCasesRequest
+	36, // 60: weir.v1.AdminService.DiscardCases:input_type -> weir.v1.DiscardCasesRequest
+	38, // 61: weir.v1.AdminService.ExportCases:input_type -> weir.v1.ExportCasesRequest
+	41, // 62: weir.v1.AdminService.FindTrace:input_type -> weir.v1.FindTraceRequest
+	4,  // 63: weir.v1.AdminService.GetStatus:output_type -> weir.v1.GetStatusResponse
+	11, // 64: weir.v1.AdminService.Drain:output_type -> weir.v1.DrainResponse
+	13, // 65: weir.v1.AdminService.GetQuota:output_type -> weir.v1.GetQuotaResponse
+	19, // 66: weir.v1.AdminService.SetQuota:output_type -> weir.v1.SetQuotaResponse
+	21, // 67: weir.v1.AdminService.ReleaseHeld:output_type -> weir.v1.ReleaseHeldResponse
+	23, // 68: weir.v1.AdminService.SendTest:output_type -> weir.v1.SendTestResponse
+	31, // 69: weir.v1.AdminService.ListCases:output_type -> weir.v1.ListCasesResponse
+	33, // 70: weir.v1.AdminService.GetCase:output_type -> weir.v1.GetCaseResponse
+	35, // 71: weir.v1.AdminService.ReleaseCases:output_type -> weir.v1.ReleaseCasesResponse
+	37, // 72: weir.v1.AdminService.DiscardCases:output_type -> weir.v1.DiscardCasesResponse
+	39, // 73: weir.v1.AdminService.ExportCases:output_type -> weir.v1.ExportCasesResponse
+	42, // 74: weir.v1.AdminService.FindTrace:output_type -> weir.v1.FindTraceResponse
+	63, // [63:75] is the sub-list for method output_type
+	51, // [51:63] is the sub-list for method input_type
+	51, // [51:51] is the sub-list for extension type_name
+	51, // [51:51] is the sub-list for extension extendee
+	0,  // [0:51] is the sub-list for field type_name
 }
 
 func init() { file_weir_v1_admin_proto_init() }
@@ -2601,7 +4250,7 @@ func file_weir_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_v1_admin_proto_rawDesc), len(file_weir_v1_admin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   24,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

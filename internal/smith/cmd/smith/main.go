@@ -105,7 +105,7 @@ func parse(args []string, help io.Writer) (options, error) {
 		return err
 	})
 	fs.Uint64Var(&c.Seed, "seed", 0, "`NUMBER` that makes chaos repeatable")
-	fs.Func("key", "a `KEY=TENANT[,org][,orgread][,readonly][,bearer]` that exists; repeatable (default: any key)", func(text string) error {
+	fs.Func("key", "a `KEY=TENANT[,org][,orgread][,readonly][,noplan][,bearer]` that exists; repeatable (default: any key)", func(text string) error {
 		keys = append(keys, text)
 		return nil
 	})
@@ -125,6 +125,7 @@ func parse(args []string, help io.Writer) (options, error) {
 		"at the month's limit, requests with counted traces alone are `taken|refused`")
 	fs.TextVar(&c.Switches.QuotaOTLP, "quota-otlp", smith.QuotaOTLP429, "OTLP over a limit gets `429|lost`")
 	fs.TextVar(&c.Switches.UsageLag, "usage-lag", smith.Lag(0), "`DURATION` by which usage reads are behind")
+	causeFlags(fs, &c.Switches)
 	limitFlags(fs, &c.Limits)
 	fs.Int64Var(&c.MaxAttachmentBytes, "max-attachment", 0, "largest attachment in `BYTES`; 0: any")
 	fs.IntVar(&c.MaxTraceRuns, "max-trace-runs", 0, "runs that a trace may have, a `NUMBER`; 0: the service's own limit")
@@ -156,6 +157,17 @@ func parse(args []string, help io.Writer) (options, error) {
 	return o, nil
 }
 
+// causeFlags are the switches about what is refused and how it is said.
+func causeFlags(fs *flag.FlagSet, sw *smith.Switches) {
+	fs.TextVar(&sw.AuthWording, "auth-wording", smith.WordingCurrent, "refused keys are told in words that are `current|old`")
+	fs.TextVar(&sw.QuotaWording, "quota-wording", smith.WordingCurrent, "so is the month's limit: `current|old`")
+	fs.TextVar(&sw.RevokedKey, "revoked-key", smith.Revoked403, "a revoked key gets `403|401`")
+	fs.IntVar(&sw.NameMax, "name-max", 0, "characters a run's name may have, a `NUMBER`; 0: any")
+	fs.TextVar(&sw.BigIntegers, "big-integers", smith.CheckOff, "integers beyond 64 bits fail their request: `off|400|422`")
+	fs.TextVar(&sw.NULBytes, "nul-bytes", smith.CheckOff, "so do NUL characters: `off|400|422`")
+	fs.Int64Var(&sw.CutBytes, "cut", 0, "a body of more `BYTES` has its connection reset; 0: none")
+}
+
 // limitFlags are the limits of every tenant; the control API has those of one.
 func limitFlags(fs *flag.FlagSet, l *smith.Limits) {
 	fs.Int64Var(&l.MonthlyTraces, "monthly-traces", 0, "unique traces a month before 429, a `NUMBER`; 0: any")
@@ -182,10 +194,12 @@ func parseKey(text string, keys map[string]smith.Key) error {
 			k.OrgRead = true
 		case "readonly":
 			k.ReadOnly = true
+		case "noplan":
+			k.NoPlan = true
 		case "bearer":
 			k.Bearer = true
 		default:
-			return fmt.Errorf("%q is not known; use org, orgread, readonly or bearer", trait)
+			return fmt.Errorf("%q is not known; use org, orgread, readonly, noplan or bearer", trait)
 		}
 	}
 	if err := k.Validate(); err != nil {

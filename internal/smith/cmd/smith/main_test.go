@@ -66,9 +66,10 @@ func TestFlagsSetTheConfig(t *testing.T) {
 	o, err := parse(strings.Fields("--addr 127.0.0.1:1 --chaos 429=0.1 --seed 7 --discard --control --print --bare-path "+
 		"--zstd 415 --json lost --malformed lost --window 422 --project attribute "+
 		"--runs-zstd 415 --runs-window 400 --runs-duplicate whole --runs-max 5 --feedback-order run_first --extra-update replace "+
+		"--auth-wording old --quota-wording old --revoked-key 401 --name-max 128 --big-integers 422 --nul-bytes 400 --cut 10 "+
 		"--max-attachment 9 --max-trace-runs 8 --quota-updates refused --quota-otlp lost --usage-lag 0s "+
 		"--monthly-traces 1 --hourly-events 2 --hourly-bytes 3 --minute-events 4 --user-monthly-traces 5 --user-longlived-traces 6 "+
-		"--key a="+tenant+" --key b="+tenant+",org,orgread,readonly,bearer --key c="), io.Discard)
+		"--key a="+tenant+" --key b="+tenant+",org,orgread,readonly,noplan,bearer --key c="), io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,13 +79,15 @@ func TestFlagsSetTheConfig(t *testing.T) {
 			MonthlyTraces: 1, HourlyEvents: 2, HourlyBytes: 3, MinuteEvents: 4, UserMonthlyTraces: 5, UserLonglivedTraces: 6,
 		},
 		Keys: map[string]smith.Key{
-			"a": {Tenant: tenant}, "b": {Tenant: tenant, OrgScoped: true, OrgRead: true, ReadOnly: true, Bearer: true}, "c": {},
+			"a": {Tenant: tenant}, "b": {Tenant: tenant, OrgScoped: true, OrgRead: true, ReadOnly: true, NoPlan: true, Bearer: true}, "c": {},
 		},
 		Switches: smith.Switches{
 			OTLPZstd: smith.Unsupported, OTLPJSON: smith.Lost, OTLPMalformed: smith.MalformedLost,
 			OTLPWindow: smith.Window422, OTLPProject: smith.AttributeFirst, OTLPBarePath: true,
 			RunsZstd: smith.Unsupported, RunsWindow: smith.Window400, RunsDuplicate: smith.DuplicateWhole, RunsMax: 5,
 			FeedbackOrder: smith.FeedbackRunFirst, ExtraUpdate: smith.ExtraReplace,
+			AuthWording: smith.WordingOld, QuotaWording: smith.WordingOld, RevokedKey: smith.Revoked401,
+			NameMax: 128, BigIntegers: smith.Check422, NULBytes: smith.Check400, CutBytes: 10,
 			QuotaUpdates: smith.UpdatesRefused, QuotaOTLP: smith.QuotaOTLPLost, UsageLag: smith.Lag(-1),
 		},
 	}}
@@ -104,7 +107,7 @@ func TestWrongUsageExitsWith2AndShowsNoKey(t *testing.T) {
 		"--usage-lag soon":           `lag "soon" is not a duration`,
 		"--key lsv2_pt_secret":       "--key: write KEY=TENANT",
 		"--key lsv2_pt_secret=mine":  `--key: workspace "mine" is not a UUID`,
-		"--key lsv2_pt_secret=,root": `--key: "root" is not known; use org, orgread, readonly or bearer`,
+		"--key lsv2_pt_secret=,root": `--key: "root" is not known; use org, orgread, readonly, noplan or bearer`,
 	} {
 		var stdout, stderr bytes.Buffer
 		code := run(t.Context(), strings.Fields(args), &stdout, &stderr)

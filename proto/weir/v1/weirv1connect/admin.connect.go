@@ -48,6 +48,21 @@ const (
 	AdminServiceReleaseHeldProcedure = "/weir.v1.AdminService/ReleaseHeld"
 	// AdminServiceSendTestProcedure is the fully-qualified name of the AdminService's SendTest RPC.
 	AdminServiceSendTestProcedure = "/weir.v1.AdminService/SendTest"
+	// AdminServiceListCasesProcedure is the fully-qualified name of the AdminService's ListCases RPC.
+	AdminServiceListCasesProcedure = "/weir.v1.AdminService/ListCases"
+	// AdminServiceGetCaseProcedure is the fully-qualified name of the AdminService's GetCase RPC.
+	AdminServiceGetCaseProcedure = "/weir.v1.AdminService/GetCase"
+	// AdminServiceReleaseCasesProcedure is the fully-qualified name of the AdminService's ReleaseCases
+	// RPC.
+	AdminServiceReleaseCasesProcedure = "/weir.v1.AdminService/ReleaseCases"
+	// AdminServiceDiscardCasesProcedure is the fully-qualified name of the AdminService's DiscardCases
+	// RPC.
+	AdminServiceDiscardCasesProcedure = "/weir.v1.AdminService/DiscardCases"
+	// AdminServiceExportCasesProcedure is the fully-qualified name of the AdminService's ExportCases
+	// RPC.
+	AdminServiceExportCasesProcedure = "/weir.v1.AdminService/ExportCases"
+	// AdminServiceFindTraceProcedure is the fully-qualified name of the AdminService's FindTrace RPC.
+	AdminServiceFindTraceProcedure = "/weir.v1.AdminService/FindTrace"
 )
 
 // AdminServiceClient is a client for the weir.v1.AdminService service.
@@ -77,6 +92,25 @@ type AdminServiceClient interface {
 	// FAILED_PRECONDITION while another test runs, where weir takes no data, or
 	// does not listen that way.
 	SendTest(context.Context, *v1.SendTestRequest) (*connect.ServerStreamForClient[v1.SendTestResponse], error)
+	// ListCases lists what is in quarantine, oldest case first. Counting traces
+	// takes five seconds at most.
+	ListCases(context.Context, *v1.ListCasesRequest) (*v1.ListCasesResponse, error)
+	// GetCase is one case with the whole exchange that opened it. NOT_FOUND if
+	// there is no such case.
+	GetCase(context.Context, *v1.GetCaseRequest) (*v1.GetCaseResponse, error)
+	// ReleaseCases makes what cases hold pending again and has it tried at once.
+	// NOT_FOUND if one is not there, FAILED_PRECONDITION while somebody else
+	// releases or discards it; those before it are released then.
+	ReleaseCases(context.Context, *v1.ReleaseCasesRequest) (*v1.ReleaseCasesResponse, error)
+	// DiscardCases drops what cases hold for good. Errors as of ReleaseCases.
+	DiscardCases(context.Context, *v1.DiscardCasesRequest) (*v1.DiscardCasesResponse, error)
+	// ExportCases streams what cases hold as lines of JSON that `weir import`
+	// takes back (docs/quarantine.md). It changes nothing. NOT_FOUND if a case is
+	// not there.
+	ExportCases(context.Context, *v1.ExportCasesRequest) (*connect.ServerStreamForClient[v1.ExportCasesResponse], error)
+	// FindTrace tells where a trace is. It looks through all that is on disk, for
+	// half a minute at most. INVALID_ARGUMENT for what is no trace id.
+	FindTrace(context.Context, *v1.FindTraceRequest) (*v1.FindTraceResponse, error)
 }
 
 // NewAdminServiceClient constructs a client for the weir.v1.AdminService service. By default, it
@@ -126,17 +160,59 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("SendTest")),
 			connect.WithClientOptions(opts...),
 		),
+		listCases: connect.NewClient[v1.ListCasesRequest, v1.ListCasesResponse](
+			httpClient,
+			baseURL+AdminServiceListCasesProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListCases")),
+			connect.WithClientOptions(opts...),
+		),
+		getCase: connect.NewClient[v1.GetCaseRequest, v1.GetCaseResponse](
+			httpClient,
+			baseURL+AdminServiceGetCaseProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("GetCase")),
+			connect.WithClientOptions(opts...),
+		),
+		releaseCases: connect.NewClient[v1.ReleaseCasesRequest, v1.ReleaseCasesResponse](
+			httpClient,
+			baseURL+AdminServiceReleaseCasesProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ReleaseCases")),
+			connect.WithClientOptions(opts...),
+		),
+		discardCases: connect.NewClient[v1.DiscardCasesRequest, v1.DiscardCasesResponse](
+			httpClient,
+			baseURL+AdminServiceDiscardCasesProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("DiscardCases")),
+			connect.WithClientOptions(opts...),
+		),
+		exportCases: connect.NewClient[v1.ExportCasesRequest, v1.ExportCasesResponse](
+			httpClient,
+			baseURL+AdminServiceExportCasesProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ExportCases")),
+			connect.WithClientOptions(opts...),
+		),
+		findTrace: connect.NewClient[v1.FindTraceRequest, v1.FindTraceResponse](
+			httpClient,
+			baseURL+AdminServiceFindTraceProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("FindTrace")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // adminServiceClient implements AdminServiceClient.
 type adminServiceClient struct {
-	getStatus   *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
-	drain       *connect.Client[v1.DrainRequest, v1.DrainResponse]
-	getQuota    *connect.Client[v1.GetQuotaRequest, v1.GetQuotaResponse]
-	setQuota    *connect.Client[v1.SetQuotaRequest, v1.SetQuotaResponse]
-	releaseHeld *connect.Client[v1.ReleaseHeldRequest, v1.ReleaseHeldResponse]
-	sendTest    *connect.Client[v1.SendTestRequest, v1.SendTestResponse]
+	getStatus    *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
+	drain        *connect.Client[v1.DrainRequest, v1.DrainResponse]
+	getQuota     *connect.Client[v1.GetQuotaRequest, v1.GetQuotaResponse]
+	setQuota     *connect.Client[v1.SetQuotaRequest, v1.SetQuotaResponse]
+	releaseHeld  *connect.Client[v1.ReleaseHeldRequest, v1.ReleaseHeldResponse]
+	sendTest     *connect.Client[v1.SendTestRequest, v1.SendTestResponse]
+	listCases    *connect.Client[v1.ListCasesRequest, v1.ListCasesResponse]
+	getCase      *connect.Client[v1.GetCaseRequest, v1.GetCaseResponse]
+	releaseCases *connect.Client[v1.ReleaseCasesRequest, v1.ReleaseCasesResponse]
+	discardCases *connect.Client[v1.DiscardCasesRequest, v1.DiscardCasesResponse]
+	exportCases  *connect.Client[v1.ExportCasesRequest, v1.ExportCasesResponse]
+	findTrace    *connect.Client[v1.FindTraceRequest, v1.FindTraceResponse]
 }
 
 // GetStatus calls weir.v1.AdminService.GetStatus.
@@ -185,6 +261,56 @@ func (c *adminServiceClient) SendTest(ctx context.Context, req *v1.SendTestReque
 	return c.sendTest.CallServerStream(ctx, connect.NewRequest(req))
 }
 
+// ListCases calls weir.v1.AdminService.ListCases.
+func (c *adminServiceClient) ListCases(ctx context.Context, req *v1.ListCasesRequest) (*v1.ListCasesResponse, error) {
+	response, err := c.listCases.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetCase calls weir.v1.AdminService.GetCase.
+func (c *adminServiceClient) GetCase(ctx context.Context, req *v1.GetCaseRequest) (*v1.GetCaseResponse, error) {
+	response, err := c.getCase.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ReleaseCases calls weir.v1.AdminService.ReleaseCases.
+func (c *adminServiceClient) ReleaseCases(ctx context.Context, req *v1.ReleaseCasesRequest) (*v1.ReleaseCasesResponse, error) {
+	response, err := c.releaseCases.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// DiscardCases calls weir.v1.AdminService.DiscardCases.
+func (c *adminServiceClient) DiscardCases(ctx context.Context, req *v1.DiscardCasesRequest) (*v1.DiscardCasesResponse, error) {
+	response, err := c.discardCases.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ExportCases calls weir.v1.AdminService.ExportCases.
+func (c *adminServiceClient) ExportCases(ctx context.Context, req *v1.ExportCasesRequest) (*connect.ServerStreamForClient[v1.ExportCasesResponse], error) {
+	return c.exportCases.CallServerStream(ctx, connect.NewRequest(req))
+}
+
+// FindTrace calls weir.v1.AdminService.FindTrace.
+func (c *adminServiceClient) FindTrace(ctx context.Context, req *v1.FindTraceRequest) (*v1.FindTraceResponse, error) {
+	response, err := c.findTrace.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AdminServiceHandler is an implementation of the weir.v1.AdminService service.
 type AdminServiceHandler interface {
 	// GetStatus reports totals, lanes, disk and upstream of this weir.
@@ -212,6 +338,25 @@ type AdminServiceHandler interface {
 	// FAILED_PRECONDITION while another test runs, where weir takes no data, or
 	// does not listen that way.
 	SendTest(context.Context, *v1.SendTestRequest, *connect.ServerStream[v1.SendTestResponse]) error
+	// ListCases lists what is in quarantine, oldest case first. Counting traces
+	// takes five seconds at most.
+	ListCases(context.Context, *v1.ListCasesRequest) (*v1.ListCasesResponse, error)
+	// GetCase is one case with the whole exchange that opened it. NOT_FOUND if
+	// there is no such case.
+	GetCase(context.Context, *v1.GetCaseRequest) (*v1.GetCaseResponse, error)
+	// ReleaseCases makes what cases hold pending again and has it tried at once.
+	// NOT_FOUND if one is not there, FAILED_PRECONDITION while somebody else
+	// releases or discards it; those before it are released then.
+	ReleaseCases(context.Context, *v1.ReleaseCasesRequest) (*v1.ReleaseCasesResponse, error)
+	// DiscardCases drops what cases hold for good. Errors as of ReleaseCases.
+	DiscardCases(context.Context, *v1.DiscardCasesRequest) (*v1.DiscardCasesResponse, error)
+	// ExportCases streams what cases hold as lines of JSON that `weir import`
+	// takes back (docs/quarantine.md). It changes nothing. NOT_FOUND if a case is
+	// not there.
+	ExportCases(context.Context, *v1.ExportCasesRequest, *connect.ServerStream[v1.ExportCasesResponse]) error
+	// FindTrace tells where a trace is. It looks through all that is on disk, for
+	// half a minute at most. INVALID_ARGUMENT for what is no trace id.
+	FindTrace(context.Context, *v1.FindTraceRequest) (*v1.FindTraceResponse, error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -257,6 +402,42 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("SendTest")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceListCasesHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceListCasesProcedure,
+		svc.ListCases,
+		connect.WithSchema(adminServiceMethods.ByName("ListCases")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceGetCaseHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceGetCaseProcedure,
+		svc.GetCase,
+		connect.WithSchema(adminServiceMethods.ByName("GetCase")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceReleaseCasesHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceReleaseCasesProcedure,
+		svc.ReleaseCases,
+		connect.WithSchema(adminServiceMethods.ByName("ReleaseCases")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceDiscardCasesHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceDiscardCasesProcedure,
+		svc.DiscardCases,
+		connect.WithSchema(adminServiceMethods.ByName("DiscardCases")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceExportCasesHandler := connect.NewServerStreamHandlerSimple(
+		AdminServiceExportCasesProcedure,
+		svc.ExportCases,
+		connect.WithSchema(adminServiceMethods.ByName("ExportCases")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceFindTraceHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceFindTraceProcedure,
+		svc.FindTrace,
+		connect.WithSchema(adminServiceMethods.ByName("FindTrace")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/weir.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceGetStatusProcedure:
@@ -271,6 +452,18 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceReleaseHeldHandler.ServeHTTP(w, r)
 		case AdminServiceSendTestProcedure:
 			adminServiceSendTestHandler.ServeHTTP(w, r)
+		case AdminServiceListCasesProcedure:
+			adminServiceListCasesHandler.ServeHTTP(w, r)
+		case AdminServiceGetCaseProcedure:
+			adminServiceGetCaseHandler.ServeHTTP(w, r)
+		case AdminServiceReleaseCasesProcedure:
+			adminServiceReleaseCasesHandler.ServeHTTP(w, r)
+		case AdminServiceDiscardCasesProcedure:
+			adminServiceDiscardCasesHandler.ServeHTTP(w, r)
+		case AdminServiceExportCasesProcedure:
+			adminServiceExportCasesHandler.ServeHTTP(w, r)
+		case AdminServiceFindTraceProcedure:
+			adminServiceFindTraceHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -302,4 +495,28 @@ func (UnimplementedAdminServiceHandler) ReleaseHeld(context.Context, *v1.Release
 
 func (UnimplementedAdminServiceHandler) SendTest(context.Context, *v1.SendTestRequest, *connect.ServerStream[v1.SendTestResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.SendTest is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListCases(context.Context, *v1.ListCasesRequest) (*v1.ListCasesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.ListCases is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) GetCase(context.Context, *v1.GetCaseRequest) (*v1.GetCaseResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.GetCase is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ReleaseCases(context.Context, *v1.ReleaseCasesRequest) (*v1.ReleaseCasesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.ReleaseCases is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) DiscardCases(context.Context, *v1.DiscardCasesRequest) (*v1.DiscardCasesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.DiscardCases is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ExportCases(context.Context, *v1.ExportCasesRequest, *connect.ServerStream[v1.ExportCasesResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.ExportCases is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) FindTrace(context.Context, *v1.FindTraceRequest) (*v1.FindTraceResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.FindTrace is not implemented"))
 }

@@ -1,4 +1,4 @@
-package proxy_test
+package refusals
 
 import (
 	"bytes"
@@ -9,10 +9,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"weir/internal/smith/scene"
 	"weir/proxy"
@@ -20,7 +23,10 @@ import (
 	"weir/proxy/otlp"
 	"weir/proxy/upstream"
 	"weir/queue"
+	"weir/quota"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // topCause returns the code of the cause that a diagnosis names first, of
 // whatever is refused or waits. It is nil until the pipeline diagnoses: then
@@ -119,8 +125,13 @@ func newPlayer(t *testing.T, sc scene.Scene) *player {
 	if err != nil {
 		t.Fatal(err)
 	}
+	now := func() time.Time { return time.Now().Add(time.Duration(p.ahead.Load())) }
+	guard, err := quota.Open(quota.NewMemory(), quota.Config{Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
 	limits, err := proxy.NewQuota(proxy.QuotaConfig{
-		Queue: p.queue, Vault: vault, Destination: destination(st.Client),
+		Guard: guard, Queue: p.queue, Vault: vault, Destination: destination(st.Client),
 		Dividers: map[proxy.Protocol]proxy.Divider{proxy.ProtocolOTLP: otlp.Divider{}, proxy.ProtocolRuns: proxy.RunsDivider{}},
 	})
 	if err != nil {
@@ -129,7 +140,7 @@ func newPlayer(t *testing.T, sc scene.Scene) *player {
 	p.acceptor = proxy.NewAcceptor(p.queue, vault, limits)
 	p.forward = proxy.NewForwarder(p.queue, p.up, vault, proxy.ForwardConfig{
 		Linger: time.Millisecond, Quota: limits, Asker: p.up, AskUsage: true, Logger: slog.New(slog.DiscardHandler),
-		Now: func() time.Time { return time.Now().Add(time.Duration(p.ahead.Load())) },
+		Now: now, ProbeRegions: st.Client.Regions,
 	})
 	p.in = waysIn(t, p)
 	t.Cleanup(func() {
@@ -285,10 +296,14 @@ func (p *player) meet(sc scene.Scene, before, all int64) {
 		p.arrived(int(before))
 	case scene.Waits:
 		v = p.until("something to wait", false, func(v *picture) bool {
-			return v.status.UpstreamWait != nil || slices.ContainsFunc(v.status.Lanes, func(l proxy.LaneStatus) bool {
+			// What a month's limit refuses is soon held, and its lane has nothing to do.
+			return v.Held > 0 || v.status.UpstreamWait != nil || slices.ContainsFunc(v.status.Lanes, func(l proxy.LaneStatus) bool {
 				return l.State == proxy.LaneWaiting || l.State == proxy.LaneParked
 			})
 		})
+		if v.Held > 0 && !strings.HasPrefix(sc.Cause, "quota_") {
+			t.Errorf("%d items are held, though no limit of a month refused them", v.Held)
+		}
 		if len(v.status.Cases) != 0 && (topCause != nil || !incident) {
 			t.Errorf("cases = %+v, want none", v.status.Cases)
 		}
