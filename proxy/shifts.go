@@ -89,9 +89,9 @@ func (s *shifts) of(ids []TraceID) (map[TraceID]int64, error) {
 	if m == nil || len(ids) == 0 {
 		return nil, err
 	}
-	keys, entries := make([]idmap.Key, len(ids)), make([]idmap.Entry, len(ids))
-	for i := range keys {
-		keys[i].ID = ids[i]
+	keys, entries := make([]idmap.Key, 0, len(ids)), make([]idmap.Entry, len(ids))
+	for _, id := range ids {
+		keys = append(keys, idmap.Key{ID: id})
 	}
 	if err := m.Get(keys, entries); err != nil {
 		return nil, fmt.Errorf("read the moved start times: %w", err)

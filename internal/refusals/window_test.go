@@ -8,6 +8,7 @@ import (
 
 	"weir/internal/smith"
 	"weir/proxy"
+	"weir/proxy/diagnose"
 	"weir/proxy/runs"
 	"weir/queue"
 	"weir/quota"
@@ -127,6 +128,10 @@ func TestATraceThatWasSentInPartIsNotMoved(t *testing.T) {
 			r.noneRefused()
 			r.wantMoved(fresh, freshChild)
 			c := r.theCase()
+			if top := c.Diagnosis.Top(); top.Code != diagnose.StartTimeWindow || top.Confidence != diagnose.Certain ||
+				!strings.Contains(top.Remedy, "start_time_window to off") {
+				t.Errorf("it is diagnosed as %+v", top)
+			}
 			for _, want := range []string{"run 02", ", 30 h ago", "more than 24 h from now", "part of its trace was sent"} {
 				if !strings.Contains(c.Refusal.Exchange.Error, want) {
 					t.Errorf("the case says %q, want it to name %q", c.Refusal.Exchange.Error, want)

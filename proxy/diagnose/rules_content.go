@@ -154,6 +154,8 @@ func clockSkew(f *Facts) (Confidence, []string) {
 }
 
 func unknown(f *Facts) Cause {
-	return Cause{Code: Unknown, Confidence: Possible, Evidence: []string{answered(f)},
-		Remedy: "weir knows no cause for this answer. Look at it (weir quarantine show ID), run weir doctor, and ask LangSmith's support with the request id. The data is kept."}
+	return Cause{
+		Code: Unknown, Confidence: Possible, Evidence: []string{answered(f)},
+		Remedy: "weir knows no cause for this answer. Look at it (weir quarantine show ID), run weir doctor, and ask LangSmith's support with the request id. The data is kept.",
+	}
 }
