@@ -33,6 +33,9 @@ type attempts struct {
 	frames map[queue.FrameID]*attempt
 	lost   map[queue.LaneID][]requestKey // latest last
 	groups requestGroup                  // the latest
+
+	quiet   map[queue.LaneID]bool // lanes with a note that nothing of them is under way
+	suspect map[queue.LaneID]bool // lanes of which something was when the process before ended
 }
 
 // requestGroup numbers a request that was begun and did not come through, so
@@ -95,7 +98,7 @@ func newAttempts(q *queue.Queue) *attempts {
 	a := &attempts{
 		q: q, before: map[queue.LaneID]uint64{}, noted: map[queue.LaneID]uint64{},
 		frames: map[queue.FrameID]*attempt{}, lost: map[queue.LaneID][]requestKey{},
-		groups: groupFirst,
+		groups: groupFirst, quiet: map[queue.LaneID]bool{}, suspect: map[queue.LaneID]bool{},
 	}
 	for name, value := range q.Notes(attemptNotes) {
 		lane, lerr := strconv.ParseUint(strings.TrimPrefix(name, attemptNotes), 10, 32)
@@ -106,6 +109,7 @@ func newAttempts(q *queue.Queue) *attempts {
 		a.before[queue.LaneID(lane)] = segment
 		a.noted[queue.LaneID(lane)] = segment
 	}
+	a.readQuiet()
 	return a
 }
 
@@ -174,6 +178,7 @@ func (a *attempts) forgetLane(lane queue.LaneID) {
 	if noted {
 		_ = a.q.SetNote(fmt.Sprint(attemptNotes, lane), nil) // a stale note only forbids some folding
 	}
+	a.forgetQuiet(lane)
 }
 
 // newGroup returns the number of a request that is to go again as it was.

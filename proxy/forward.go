@@ -45,6 +45,8 @@ type ForwardConfig struct {
 	AskUsage bool
 	// HoldMaxAge is how long data is held before it is dropped. Default 40 days.
 	HoldMaxAge time.Duration
+	// StartWindow is the start-time window of the upstream.
+	StartWindow StartWindow
 
 	Logger *slog.Logger
 	Now    func() time.Time // default time.Now
@@ -102,6 +104,7 @@ type Forwarder struct {
 	history  *history
 	attempts *attempts
 	guilty   *guiltyRuns
+	starts   *startWindow
 	recent   recentTraces
 	plain    *semaphore.Weighted // bytes of run operations held decompressed
 
@@ -169,6 +172,7 @@ func NewForwarder(q *queue.Queue, up Upstream, v *Vault, cfg ForwardConfig) *For
 	}
 	f.history = newHistory(q, cfg.Now)
 	f.guilty = newGuiltyRuns(q, f.cases)
+	f.starts = newStartWindow(&f.cfg)
 	return f
 }
 
@@ -209,6 +213,9 @@ func (f *Forwarder) Close(ctx context.Context) (interrupted int) {
 		<-done
 	}
 	f.cut()
+	if err := f.starts.close(); err != nil {
+		f.cfg.Logger.Error("the moved start times could not be closed", "error", err)
+	}
 	return interrupted
 }
 

@@ -11,6 +11,7 @@ type forwardMetrics struct {
 	coalesced   prometheus.Counter
 	presumed    prometheus.Counter
 	duplicates  prometheus.Counter
+	restamped   prometheus.Counter
 }
 
 func newForwardMetrics() *forwardMetrics {
@@ -36,6 +37,9 @@ func newForwardMetrics() *forwardMetrics {
 		duplicates: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "weir_forward_duplicate_operations_total", Help: "Run operations that the upstream said it has already (409); they are kept in quarantine.",
 		}),
+		restamped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "weir_restamped_traces_total", Help: "Traces whose times were moved, because they lay outside the upstream's start-time window.",
+		}),
 	}
 }
 
@@ -47,7 +51,7 @@ func (m *forwardMetrics) count(o *Outcome, items int) {
 // Collectors returns the forwarder's metrics, to be registered once.
 func (f *Forwarder) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		f.m.outcomes, f.m.items, f.m.quarantined, f.m.storeErrors, f.m.coalesced, f.m.presumed, f.m.duplicates,
+		f.m.outcomes, f.m.items, f.m.quarantined, f.m.storeErrors, f.m.coalesced, f.m.presumed, f.m.duplicates, f.m.restamped,
 		newQuotaCollector(f.QuotaStatus),
 	}
 }

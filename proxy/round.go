@@ -25,12 +25,15 @@ type round struct {
 	ops []roundOp
 	raw [][]byte // decompressed frames, which ops refer to
 
-	mu      sync.Mutex       // guards what follows, and the fates of ops
-	trouble *Outcome         // an outcome that ends the round; the first one
-	refusal *Outcome         // the latest refusal of content
-	noRoom  error            // no case could be had: what is refused stays pending
-	taken   int              // operations delivered in this round
-	gaveUp  map[int]*Outcome // frames of which all that is pending goes into quarantine
+	mu      sync.Mutex  // guards what follows, and the fates of ops
+	trouble *Outcome    // an outcome that ends the round; the first one
+	refusal *Outcome    // the latest refusal of content
+	noRoom  error       // no case could be had: what is refused stays pending
+	taken   int         // operations delivered in this round
+	window  StartWindow // of the upstream, for this round
+	// unrecorded: the ledger does not know of something that may have arrived.
+	unrecorded bool
+	gaveUp     map[int]*Outcome // frames of which all that is pending goes into quarantine
 	// guilty are the runs whose create was refused in this round. They join
 	// those of the lane once their frame is settled.
 	guilty map[runs.ID]queue.Place
@@ -51,6 +54,9 @@ type roundOp struct {
 	// young: its frame has not waited for as long as frames are to wait for
 	// updates; it goes only as an update of a create that has.
 	young bool
+	// original is what the caller sent, where Op has its times moved: that is
+	// what stays on disk.
+	original *runs.Op
 
 	fate fate
 }
@@ -72,7 +78,10 @@ const (
 
 // sendRound sends a lease of run operations and settles it.
 func (f *Forwarder) sendRound(ctx context.Context, s *sending, req *Request) error {
-	r := &round{f: f, s: s, ctx: ctx, req: req, gaveUp: map[int]*Outcome{}, guilty: map[runs.ID]queue.Place{}}
+	r := &round{
+		f: f, s: s, ctx: ctx, req: req, window: *f.starts.window.Load(),
+		gaveUp: map[int]*Outcome{}, guilty: map[runs.ID]queue.Place{},
+	}
 	weight := min(rawBytes(s.lease), maxPlainBytes)
 	if err := f.plain.Acquire(ctx, weight); err != nil {
 		s.lease.Return()
@@ -84,12 +93,36 @@ func (f *Forwarder) sendRound(ctx context.Context, s *sending, req *Request) err
 		s.lease.Return()
 		return fmt.Errorf("note how far the lane has been attempted: %w", err)
 	}
-	waves := plan(r.ops, r.limits())
-	if len(waves) == 0 && len(damaged) == 0 && !r.done() {
+	waves, err := r.waves()
+	if err != nil {
+		s.lease.Return()
+		return err
+	}
+	if len(waves) == 0 && len(damaged) == 0 && !r.over() && !r.done() {
 		f.pauseLane(s) // all of it is young
 	}
 	r.sendAll(waves)
-	return r.settle(damaged)
+	if err := r.settle(damaged); err != nil {
+		return err
+	}
+	if r.window.Enforced && r.trouble != nil && !r.unrecorded {
+		f.attempts.rest(s.lease.Lane)
+	}
+	return nil
+}
+
+// waves is what is to be sent; nothing if the round has to end first.
+func (r *round) waves() ([][]batch, error) {
+	if ok, err := r.meetWindow(); err != nil || !ok {
+		return nil, err
+	}
+	waves := plan(r.ops, r.limits())
+	if len(waves) > 0 {
+		if err := r.f.attempts.stir(r.s.lease.Lane); err != nil {
+			return nil, fmt.Errorf("note that the lane is being sent: %w", err)
+		}
+	}
+	return waves, nil
 }
 
 // done reports whether every operation has its fate already.
@@ -236,6 +269,9 @@ func (r *round) post(units []unit) *Outcome {
 	r.f.m.count(&out, req.Items)
 	r.attempted(units, &out)
 	if err := r.f.sent(r.s, one, &out); err != nil {
+		r.mu.Lock()
+		r.unrecorded = true
+		r.mu.Unlock()
 		return &Outcome{Kind: Retry, Reason: "not_settled", Scope: ScopeLane, Exchange: Exchange{Error: err.Error()}}
 	}
 	return &out

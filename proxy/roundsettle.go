@@ -215,7 +215,7 @@ func settlementOf(frame int, ops []roundOp) (s queue.Settlement, done bool) {
 			}
 		case fateKept:
 			part := partAt(&s, o.fate.place)
-			part.Payload = runs.Append(part.Payload, &o.Op)
+			part.Payload = runs.Append(part.Payload, o.asSent())
 			part.Items++
 			if !o.Trace.IsZero() && !slices.Contains(part.Traces, TraceID(o.Trace)) {
 				part.Traces = append(part.Traces, TraceID(o.Trace))
@@ -231,6 +231,14 @@ func settlementOf(frame int, ops []roundOp) (s queue.Settlement, done bool) {
 		s.Result = queue.ResultReplaced
 	}
 	return s, true
+}
+
+// asSent is the operation as its caller sent it.
+func (o *roundOp) asSent() *runs.Op {
+	if o.original != nil {
+		return o.original
+	}
+	return &o.Op
 }
 
 // partAt is the part of a settlement that goes to place.

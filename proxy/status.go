@@ -28,6 +28,7 @@ type Status struct {
 	UpstreamWait  *Wait     // set while everything waits
 	Stopped       string    // why no new data is taken; empty: it is
 	Problems      []string  // what needs a person
+	Restamped     int64     // traces whose times were moved, in this process
 }
 
 // Wait is a pause in force.
@@ -58,7 +59,7 @@ type LaneStatus struct {
 // Status reports the pipeline's state. a may be nil.
 func (f *Forwarder) Status(a *Acceptor) Status {
 	stats, cases := f.snapshot()
-	s := Status{Queue: stats, UpstreamURL: f.dest.Load().UpstreamURL}
+	s := Status{Queue: stats, UpstreamURL: f.dest.Load().UpstreamURL, Restamped: f.starts.moved.Load()}
 	f.mu.Lock()
 	s.LastDelivered = f.lastDelivered
 	f.mu.Unlock()

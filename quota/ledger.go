@@ -177,6 +177,10 @@ type Ledger interface {
 	// was counted in an earlier month is reserved, whatever the limits: the month
 	// has turned while it was on its way. Durable.
 	Attempted(account string, ids []TraceID) error
+	// Arrived tells of traces whether something of them may be with the upstream:
+	// it was delivered, in this month or the one before, or an attempt was noted,
+	// or others began it. It changes nothing.
+	Arrived(account string, ids []TraceID) ([]bool, error)
 	// Refund forgets reservations of which nothing can have arrived. Those of
 	// traces that were counted in an earlier month are Counted again.
 	Refund(account string, ids []TraceID) error

@@ -142,6 +142,7 @@ var samples = map[string][2]string{
 	"quota.hold_release_share": {"0.5", "1"}, "quota.hold_max_age": {"48h", "72h"},
 	"quota.projects": {"one=5,two=6", "three=7"}, "quota.sample_from": {"0.5", "1"}, "quota.sample_rate": {"0.25", "0.001"},
 	"quota.price_per_1000_usd": {"0.5", "0"}, "quota.ask_langsmith": {"false", "true"},
+	"start_time_window": {"enforced", "off"}, "start_time_window_hours": {"12", "48"}, "start_time_window_policy": {"quarantine", "restamp"},
 	"log_level": {"warn", "error"}, "log_format": {"json", "text"}, "shutdown_timeout": {"5s", "6s"},
 }
 

@@ -90,6 +90,7 @@ func (w *weir) reload() {
 	}
 	changed, fixed := w.settings.apply(next)
 	w.forwarder.SetDestination(destination(w.settings))
+	w.forwarder.SetStartWindow(w.settings.startWindow())
 	if err := w.forwarder.SetQuotaRules(w.settings.quotaRules()); err != nil {
 		w.log.Error("the quota's settings were not taken", slog.Any("error", err))
 	}

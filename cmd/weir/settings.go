@@ -33,6 +33,7 @@ type settings struct {
 	CAFile         string // absolute, or empty
 	ProbeRegions   []string
 	Forward        forwardSettings
+	StartTime      startTimeSettings
 
 	Limits limitSettings
 

@@ -106,6 +106,9 @@ func writeStatus(con *console, st *weirv1.GetStatusResponse, q *weirv1.GetQuotaR
 	writeDisk(con, st.GetDisk())
 	fmt.Fprintln(con.Out)
 	writeTotals(con, st.GetTotals())
+	if n := st.GetRestampedTraces(); n > 0 {
+		fmt.Fprintf(con.Out, "restamped: %s traces since the start, for the start-time window\n", humanCount(n))
+	}
 	writeQuotaLines(con, q)
 	fmt.Fprintln(con.Out)
 	writeLanes(con, st, now)

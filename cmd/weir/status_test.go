@@ -169,7 +169,7 @@ func quietStatus() *weirv1.GetStatusResponse {
 
 func TestStatusGolden(t *testing.T) {
 	draining := quietStatus()
-	draining.Draining = true
+	draining.Draining, draining.RestampedTraces = true, 1200
 	draining.Lanes = []*weirv1.Lane{{Id: 1, Protocol: "otlp", Credential: "weir's own key", State: weirv1.LaneState_LANE_STATE_IDLE}}
 	tests := []struct {
 		name   string

@@ -71,7 +71,7 @@ var table = buildTable()
 func buildTable() []setting {
 	var all []setting
 	for _, rows := range [][]setting{
-		listenTable(), langsmithTable(), bufferTable(), forwardTable(),
+		listenTable(), langsmithTable(), bufferTable(), forwardTable(), startTimeTable(),
 		quotaTable(), limitsTable(), securityTable(), processTable(),
 	} {
 		all = append(all, rows...)

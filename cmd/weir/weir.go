@@ -136,7 +136,7 @@ func (w *weir) openPipeline() error {
 	w.forwarder = proxy.NewForwarder(w.queue, &w.upstream, vault, proxy.ForwardConfig{
 		MaxRequestBytes: s.Forward.MaxRequestBytes, Linger: s.Forward.Linger, Concurrency: s.Forward.Concurrency,
 		Coalesce: s.Forward.Coalesce, Quota: limits, Asker: &w.upstream, AskUsage: s.Quota.AskLangSmith, HoldMaxAge: s.Quota.HoldMaxAge,
-		ProbeRegions: s.probeRegions(), Certificate: w.upstream.Certificate,
+		ProbeRegions: s.probeRegions(), Certificate: w.upstream.Certificate, StartWindow: s.startWindow(),
 		Logger: w.log, Now: now,
 	})
 	w.metrics.MustRegister(w.forwarder.Collectors()...)
@@ -367,6 +367,8 @@ func (s *settings) apply(next *settings) (changed, fixed []string) {
 			s.Upstream = next.Upstream
 		case st.name == "ca_file":
 			s.CAFile = next.CAFile
+		case st.name == "start_time_window", st.name == "start_time_window_hours", st.name == "start_time_window_policy":
+			// Taken below, all at once.
 		case st.group == groupQuota && !atStart(st.name):
 			// Taken below, all at once.
 		default:
@@ -375,6 +377,7 @@ func (s *settings) apply(next *settings) (changed, fixed []string) {
 		}
 		changed = append(changed, st.name)
 	}
+	s.StartTime = next.StartTime
 	s.takeQuota(next)
 	return changed, fixed
 }

@@ -2,5 +2,6 @@
 // pipeline in one process: the ways in, a queue on disk, the forwarder, and the
 // client that speaks to the scene's hosts. It holds tests only: what is refused
 // must be in a case, what passes by itself must wait without one, nothing may be
-// lost, and once the cause is gone everything must arrive once.
+// lost, and once the cause is gone everything must arrive once. And it lets runs
+// get too old for the start-time window, over restarts and kills.
 package refusals

@@ -43,7 +43,7 @@ func (p *Pipeline) Status(context.Context) (*weirv1.GetStatusResponse, error) {
 		Totals:   totalsMessage(s.Queue.Totals),
 		Disk:     diskMessage(&s.Queue),
 		Upstream: &weirv1.UpstreamStatus{Url: s.UpstreamURL, LastDeliveredAt: timestamp(s.LastDelivered)},
-		Problems: s.Problems, Draining: s.Stopped != "",
+		Problems: s.Problems, Draining: s.Stopped != "", RestampedTraces: s.Restamped,
 	}
 	if w := s.UpstreamWait; w != nil {
 		out.Upstream.WaitingReason, out.Upstream.NextAttempt = w.Reason, timestamp(w.Until)

@@ -60,7 +60,7 @@ var reference = []entry{
 	{SessionIDNotUUID, "`session_id` is not a UUID", "LangSmith says so", "send `session_name`", isolates},
 	{IntegerOverflow, "A number beyond 64 bits", "LangSmith says so", "send it as text", isolates},
 	{FieldTooLong, "A field is too long", "LangSmith says so, with the field", "shorten it", isolates},
-	{StartTimeWindow, "A run began too long ago", "more than 24 h by weir's reckoning, or LangSmith says so", "`window_policy: restamp`", isolates},
+	{StartTimeWindow, "A run began too long ago, or is from the future", "more than 24 h by weir's reckoning, or LangSmith says so", "`start_time_window`: `enforced` moves such traces in time, `off` sends them as they are", isolates},
 	{TraceTooManyRuns, "More than 25,000 runs in one trace", "LangSmith says so", "begin a new trace for each turn", isolates},
 	{ClockSkew, "Clocks differ between machines", "a child earlier than its parent, and a `Date` far off", "set the clocks right", isolates},
 	{Duplicate, "LangSmith has it already", "409 for an operation alone, of which no answer was lost", "discard it", isolates},

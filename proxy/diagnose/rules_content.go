@@ -22,15 +22,18 @@ var contentRules = []rule{
 		return "Set the clocks of the machines right (NTP): a child of this trace began before its parent."
 	}},
 	{StartTimeWindow, func(f *Facts) (Confidence, []string) {
-		if f.Reason == "start_time_window" {
+		if f.Reason == "start_time_window" && f.Error != "" {
 			return Certain, []string{oneLine(f.Error)}
 		}
 		if !windowWords(f) {
 			return "", nil
 		}
 		return Certain, []string{answered(f)}
-	}, func(*Facts) string {
-		return "LangSmith takes no run that started more than 24 hours ago. Set window_policy to restamp, which moves such traces in time, and release the case; or export it: weir quarantine export ID --out FILE."
+	}, func(f *Facts) string {
+		if f.Error == "" {
+			return "LangSmith took no run that started so long ago, or is from the future. Set start_time_window to enforced: weir then finds such runs before it sends them, and moves their traces in time where it can. Then: weir quarantine release ID."
+		}
+		return "If your LangSmith takes such runs, set start_time_window to off (kill -HUP takes it), and: weir quarantine release ID. If weir was told to keep them, start_time_window_policy: restamp moves traces in time of which nothing was sent yet. Else: weir quarantine export ID --out FILE."
 	}},
 	{DottedOrder, func(f *Facts) (Confidence, []string) {
 		if !contentStatus(f) || !f.says("dotted_order") {
@@ -170,6 +173,8 @@ func clockSkew(f *Facts) (Confidence, []string) {
 }
 
 func unknown(f *Facts) Cause {
-	return Cause{Code: Unknown, Confidence: Possible, Evidence: []string{answered(f)},
-		Remedy: "weir knows no cause for this answer. Look at it (weir quarantine show ID), run weir doctor, and ask LangSmith's support with the request id. The data is kept."}
+	return Cause{
+		Code: Unknown, Confidence: Possible, Evidence: []string{answered(f)},
+		Remedy: "weir knows no cause for this answer. Look at it (weir quarantine show ID), run weir doctor, and ask LangSmith's support with the request id. The data is kept.",
+	}
 }

@@ -32,8 +32,9 @@ const (
 	reasonQuotaBytes  = "quota_bytes"
 	reasonQuotaMinute = "quota_minute"
 	reasonQuotaUser   = "quota_user"
-	reasonDuplicate   = "duplicate"     // the upstream has an operation of it already
-	reasonNotYet      = "not_found_yet" // the upstream has not yet what a call is about
+	reasonDuplicate   = "duplicate"         // the upstream has an operation of it already
+	reasonNotYet      = "not_found_yet"     // the upstream has not yet what a call is about
+	reasonWindow      = "start_time_window" // a run is too old, or from the future
 	reasonStopping    = "stopping"
 	reasonCorrupt     = "corrupt"     // the stored part cannot be read
 	reasonUnreadable  = "unreadable"  // content kept aside cannot be read now
@@ -104,6 +105,7 @@ var rules = []rule{
 
 	{400, 400, speaksTLS, refusedPath.because(reasonHTTPS)},
 	{400, 400, blamesEncoding, refusedEncoding.because(reasonEncoding)},
+	{400, 400, blamesStart, refusedContent.because(reasonWindow)},
 	{400, 400, nil, refusedContent},
 	{401, 403, nil, refusedCredential},
 	// What a call names may come later: feedback overtakes its run.
@@ -126,6 +128,7 @@ var rules = []rule{
 	{415, 415, nil, refusedEncoding},
 	{421, 421, nil, retryUpstream}, // this connection is for another host; the next is not
 	{422, 422, blamesEncoding, refusedEncoding.because(reasonEncoding)},
+	{422, 422, blamesStart, refusedContent.because(reasonWindow)},
 	{425, 425, nil, retryUpstream},
 	{426, 426, nil, refusedPath},
 	{429, 429, isQuota, retryAccount.because(reasonQuota)}, // refined by quotaReason
@@ -230,6 +233,15 @@ func blamesEncoding(a *answer) bool {
 	return containsAny(text, "decompress", "unknown frame descriptor", "content-encoding", "content encoding") ||
 		a.encoding == EncodingZstd && containsAny(text, "wire-format", "wire format", "illegal wiretype") ||
 		a.shape == shapeRuns && containsAny(text, "multipart: nextpart", "boundary character")
+}
+
+// blamesStart recognises an upstream that finds a start too far from now. How
+// LangSmith words that is not known: these are words that it could hardly do
+// without (LangSmith data migration tool, PR 98 and 152).
+func blamesStart(a *answer) bool {
+	text := a.text()
+	return containsAny(text, "start_time", "start time", "start-time") &&
+		containsAny(text, "window", "hours", "too old", "in the past", "in the future", "too far")
 }
 
 // namesThing tells a 404 about some thing from one about the route. Both

@@ -1,6 +1,7 @@
 package ledgertest
 
 import (
+	"slices"
 	"sync"
 
 	"weir/quota"
@@ -105,6 +106,7 @@ var claimPromises = []promise{
 		h.verdict(v[1], quota.Reserved, false)
 		h.verdict(v[2], quota.Held, true)
 	}},
+	{"what may have arrived is told, also of the month before", arrived},
 	{"of many claims at once exactly the limit is admitted", concurrentClaims},
 	{"exactly one of many claims of a trace is told that it is fresh", concurrentFresh},
 	{"what is known of a trace can be asked, and nothing is changed by it", recall},
@@ -138,6 +140,32 @@ func recall(h *hand) {
 	if got := h.Accounts(); len(got) != 1 {
 		h.t.Errorf("asking made accounts: %q", got)
 	}
+}
+
+func arrived(h *hand) {
+	want := func(want ...bool) {
+		h.t.Helper()
+		got, err := h.Arrived(account, ids(0, len(want)))
+		if err != nil || !slices.Equal(got, want) {
+			h.t.Errorf("arrived: %v, %v; want %v", got, err, want)
+		}
+	}
+	want(false)
+	h.reserve(0, 3)
+	h.deliver(month, 0, 1)
+	h.no(h.Attempted(account, ids(1, 2)))
+	follows := claimOf(-1, 3, 4)
+	follows.Traces[0].Follows = true
+	h.claim(follows)
+	h.claim(claimOf(0, 4, 5))
+	want(true, true, false, true, false, false)
+	h.again()
+	want(true, true, false, true, false, false)
+	h.no(h.Turn(month + 1))
+	next := claimOf(-1, 0, 3)
+	next.Month = month + 1
+	h.claim(next) // what was counted is due again
+	want(true, true, false, true, false, false)
 }
 
 func projectLimits(h *hand) {

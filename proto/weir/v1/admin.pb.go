@@ -258,9 +258,12 @@ type GetStatusResponse struct {
 	// What needs a person, in plain sentences; empty when all is well.
 	Problems []string `protobuf:"bytes,9,rep,name=problems,proto3" json:"problems,omitempty"`
 	// Set while weir takes no new data because it is draining.
-	Draining      bool `protobuf:"varint,10,opt,name=draining,proto3" json:"draining,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Draining bool `protobuf:"varint,10,opt,name=draining,proto3" json:"draining,omitempty"`
+	// Traces whose times were moved since this process started, because they lay
+	// outside the upstream's start-time window.
+	RestampedTraces int64 `protobuf:"varint,11,opt,name=restamped_traces,json=restampedTraces,proto3" json:"restamped_traces,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -361,6 +364,13 @@ func (x *GetStatusResponse) GetDraining() bool {
 		return x.Draining
 	}
 	return false
+}
+
+func (x *GetStatusResponse) GetRestampedTraces() int64 {
+	if x != nil {
+		return x.RestampedTraces
+	}
+	return 0
 }
 
 // Totals counts items (a span, a run operation).
@@ -3724,7 +3734,7 @@ var File_weir_v1_admin_proto protoreflect.FileDescriptor
 const file_weir_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x13weir/v1/admin.proto\x12\aweir.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\x86\x03\n" +
+	"\x10GetStatusRequest\"\xb1\x03\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x129\n" +
 	"\n" +
@@ -3737,7 +3747,8 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\x05cases\x18\b \x03(\v2\r.weir.v1.CaseR\x05cases\x12\x1a\n" +
 	"\bproblems\x18\t \x03(\tR\bproblems\x12\x1a\n" +
 	"\bdraining\x18\n" +
-	" \x01(\bR\bdraining\"\x84\x03\n" +
+	" \x01(\bR\bdraining\x12)\n" +
+	"\x10restamped_traces\x18\v \x01(\x03R\x0frestampedTraces\"\x84\x03\n" +
 	"\x06Totals\x12%\n" +
 	"\x0eaccepted_items\x18\x01 \x01(\x03R\racceptedItems\x12'\n" +
 	"\x0fdelivered_items\x18\x02 \x01(\x03R\x0edeliveredItems\x12#\n" +
