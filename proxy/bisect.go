@@ -119,7 +119,7 @@ func (b *bisection) place() queue.Place {
 
 // patienceFor is how many refusals in a row are put up with in a search among n
 // before single ones are tried, from all over.
-func patienceFor(n int) int { return 2*bits.Len(uint(n)) + 4 } //nolint:gosec // a count
+func patienceFor(n int) int { return 2*bits.Len(uint(n)) + 4 }
 
 // maxSamples is how many single ones are tried then. If none of them is taken,
 // it is not single ones that are at fault.

@@ -95,7 +95,7 @@ func (f *Forwarder) openCase(s *sending, out *Outcome, heals bool) (queue.Place,
 	}
 	f.cases.seen(place, s, f.cfg.Now())
 	if fresh {
-		f.sayCase("the upstream refuses data; it is kept in quarantine", place, s.lease.Lane, &d, out)
+		f.sayCase(false, place, s.lease.Lane, &d, out)
 	}
 	if heals {
 		f.pokeMedic()
@@ -104,11 +104,18 @@ func (f *Forwarder) openCase(s *sending, out *Outcome, heals bool) (queue.Place,
 }
 
 // sayCase logs what is known of a case: once when it is opened, and once when
-// what is known changes.
-func (f *Forwarder) sayCase(message string, place queue.Place, lane queue.LaneID, d *diagnose.Diagnosis, out *Outcome) {
+// that changes.
+func (f *Forwarder) sayCase(news bool, place queue.Place, lane queue.LaneID, d *diagnose.Diagnosis, out *Outcome) {
 	top := d.Top()
-	f.cfg.Logger.Warn(message, "case", place, "lane", lane, "cause", top.Code, "confidence", top.Confidence,
-		"reason", out.Reason, "detail", sentence(out), "remedy", top.Remedy)
+	attrs := []any{
+		"case", place, "lane", lane, "cause", top.Code, "confidence", top.Confidence,
+		"reason", out.Reason, "detail", sentence(out), "remedy", top.Remedy,
+	}
+	if news {
+		f.cfg.Logger.Warn("more is known of why the upstream refuses data", attrs...)
+		return
+	}
+	f.cfg.Logger.Warn("the upstream refuses data; it is kept in quarantine", attrs...)
 }
 
 // reply is an answer as a diagnosis sees it.

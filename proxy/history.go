@@ -68,7 +68,7 @@ func (h *history) of(c caller) *keyHistory {
 	k = &keyHistory{}
 	name := h.note(c)
 	if b := h.q.Notes(name)[name]; len(b) == 8 {
-		k.accepted = time.Unix(int64(binary.BigEndian.Uint64(b)), 0) //nolint:gosec // as it was written
+		k.accepted = time.Unix(int64(binary.BigEndian.Uint64(b)), 0)
 		k.written = k.accepted
 	}
 	h.keys[c] = k
@@ -106,7 +106,7 @@ func (h *history) saw(c caller, out *Outcome) (successor bool) {
 	h.mu.Unlock()
 	if write {
 		// Without the note a diagnosis after a restart knows less.
-		_ = h.q.SetNote(h.note(c), binary.BigEndian.AppendUint64(nil, uint64(accepted.Unix()))) //nolint:gosec // not before 1970
+		_ = h.q.SetNote(h.note(c), binary.BigEndian.AppendUint64(nil, uint64(accepted.Unix())))
 	}
 	return successor
 }

@@ -133,7 +133,7 @@ func (m *medic) look(ctx context.Context, place queue.Place, fd *finding) {
 	}
 	d = diagnose.Diagnose(facts)
 	if f.cases.found(place, d, &facts.Probes, f.cfg.Now()) {
-		f.sayCase("more is known of why the upstream refuses data", place, fd.id, &d, out)
+		f.sayCase(true, place, fd.id, &d, out)
 	}
 }
 

@@ -43,9 +43,9 @@ const (
 	TraceTooManyRuns   Code = "trace_too_many_runs"
 	ClockSkew          Code = "clock_skew"
 	Duplicate          Code = "duplicate"
-	NotFoundYet        Code = "not_found_yet" // what a feedback or an update is about is not there yet
-	CredentialUnusable Code = "credential_unusable"
-	Unreadable         Code = "unreadable" // damage on weir's own disk
+	NotFoundYet        Code = "not_found_yet"       // what a feedback or an update is about is not there yet
+	CredentialUnusable Code = "credential_unusable" //nolint:gosec // a word, not a secret
+	Unreadable         Code = "unreadable"          // damage on weir's own disk
 	Unknown            Code = "unknown"
 )
 
