@@ -1,6 +1,7 @@
 package refusals
 
 import (
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -195,6 +196,26 @@ func TestWhatWasHeldForLongIsMovedWhenItIsReleased(t *testing.T) {
 	r.settled(8, 0)
 	r.noneRefused()
 	r.wantNow(held.start.Add(r.wantMoved(held, heldChild)))
+}
+
+func TestWhatWaitedForAKeyForTwoDaysIsMoved(t *testing.T) {
+	r := newWindowRig(t, nil)
+	r.smith.SetStanding(&smith.Fault{Match: smith.MatchIngest, Status: http.StatusForbidden, Body: `{"error":"Forbidden"}`})
+	r.online()
+	root, child := pair(1, r.now())
+	r.take(root.create(), child.create())
+	r.until("its case", func(t queue.Totals) bool { return t.Quarantined == 2 })
+	r.take(child.update(), root.update())
+	r.later(24 * time.Hour)
+	r.restart()
+	r.later(24 * time.Hour)
+	r.smith.ClearFaults()
+	before := r.smith.Stats().Answers[http.StatusBadRequest]
+	r.until("all to heal", func(t queue.Totals) bool { return t.Delivered == 4 })
+	if got := r.smith.Stats().Answers[http.StatusBadRequest]; got != before {
+		t.Errorf("%d requests were refused for what they held", got-before)
+	}
+	r.wantNow(root.start.Add(r.wantMoved(root, child)))
 }
 
 func TestStaleRunsAreNeverMixedWithFreshOnes(t *testing.T) {
