@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"weir/proxy/diagnose"
 	"weir/queue"
 )
@@ -23,12 +25,13 @@ type service struct {
 	reads   func(q *Question) Answer // nil: by the key
 	regions map[string]int
 	asked   map[string]int
+	now     func() time.Time
 }
 
 const forbidden = `{"error":"Forbidden"}` + "\n"
 
 func newService() *service {
-	return &service{status: map[string]int{}, tenant: map[string]string{}, regions: map[string]int{}, asked: map[string]int{}}
+	return &service{status: map[string]int{}, tenant: map[string]string{}, regions: map[string]int{}, asked: map[string]int{}, now: time.Now}
 }
 
 // takes says how requests with a key are answered.
@@ -49,10 +52,10 @@ func (s *service) answer(r *Request, _ []string) Outcome {
 	defer s.mu.Unlock()
 	switch status := s.status[r.APIKey]; status {
 	case 0, http.StatusOK:
-		return Outcome{Kind: Delivered, Reason: "ok", Exchange: Exchange{Time: time.Now(), Status: 200}}
+		return Outcome{Kind: Delivered, Reason: "ok", Exchange: Exchange{Time: s.now(), Status: 200}}
 	default:
 		out := refused(RefusedAccess, status)
-		out.Exchange.Time, out.Exchange.URL, out.Exchange.Body = time.Now(), "https://upstream.test/otel/v1/traces", forbidden
+		out.Exchange.Time, out.Exchange.URL, out.Exchange.Body = s.now(), "https://upstream.test/otel/v1/traces", forbidden
 		return out
 	}
 }
@@ -176,6 +179,16 @@ func TestARevokedKeyIsOneCaseAndOneLine(t *testing.T) {
 	if n := w.log.lines("level=WARN"); n > 2 { // opened, and what the probes found
 		t.Errorf("%d lines about one case:\n%s", n, w.log.b.String())
 	}
+	want := `# HELP weir_quarantine_cases Open cases, by cause (docs/diagnosis.md) and state: probing (weir tries by itself), needs_person, releasing.
+# TYPE weir_quarantine_cases gauge
+weir_quarantine_cases{cause="key_revoked",state="probing"} 1
+`
+	if err := testutil.CollectAndCompare(newCaseCollector(w.f.Quarantine), strings.NewReader(want), "weir_quarantine_cases"); err != nil {
+		t.Error(err)
+	}
+	if p := w.f.Status(w.a).Problems; len(p) != 1 || !strings.Contains(p[0], "key_revoked, likely") || !strings.Contains(p[0], "Create a new key") {
+		t.Errorf("problems: %q", p)
+	}
 	if len(w.f.Status(w.a).Cases) != 1 {
 		t.Errorf("cases: %+v", w.f.Status(w.a).Cases)
 	}
@@ -233,6 +246,37 @@ func TestAnIncidentIsAnOutage(t *testing.T) {
 	w.allDelivered(3)
 	if cases := w.f.Status(w.a).Cases; len(cases) != 0 {
 		t.Errorf("cases are left: %+v", cases)
+	}
+}
+
+func TestAnIncidentThatIsOverLeavesTheKeysOwnFault(t *testing.T) {
+	t.Parallel()
+	clock := &aheadClock{}
+	w := newWard(t, func(c *ForwardConfig) { c.Now = clock.now })
+	w.service.now = clock.now
+	w.accept(Caller{}, "one:1")
+	w.allDelivered(1)
+	w.service.answerReads(func(*Question) Answer { return Answer{Status: 500} })
+	w.service.takes(ownKey, http.StatusForbidden)
+	w.accept(Caller{}, "two:1")
+	w.until("the incident to be known", func(queue.Totals) bool {
+		return w.f.history.reads(w.f.accounts.own()) != nil
+	})
+	w.service.answerReads(nil) // the service is well again, and refuses the key
+	clock.ahead.Store(int64(time.Hour))
+	w.f.Wake()
+	w.cause(diagnose.KeyRevoked)
+}
+
+func TestMadeUpKeysAreForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, nil)
+	out := refused(RefusedAccess, http.StatusForbidden)
+	for n := range maxHistory + 100 {
+		w.f.history.saw(caller{upstream: "u", credential: fmt.Sprint(n)}, &out)
+	}
+	if n := len(w.f.history.keys); n > maxHistory || w.f.history.refused > n {
+		t.Errorf("%d keys are remembered, %d of them refused; want at most %d", n, w.f.history.refused, maxHistory)
 	}
 }
 

@@ -58,12 +58,7 @@ func (h *history) of(c caller) *keyHistory {
 		return k
 	}
 	if len(h.keys) >= maxHistory {
-		for old, o := range h.keys { // any that is not refused: it begins anew
-			if o.refused.IsZero() {
-				delete(h.keys, old)
-				break
-			}
-		}
+		h.evict()
 	}
 	k = &keyHistory{}
 	name := h.note(c)
@@ -73,6 +68,20 @@ func (h *history) of(c caller) *keyHistory {
 	}
 	h.keys[c] = k
 	return k
+}
+
+// evict forgets a key, one that is not refused if there is any. mu is held.
+func (h *history) evict() {
+	var victim caller
+	for c, k := range h.keys {
+		if victim = c; k.refused.IsZero() {
+			break
+		}
+	}
+	if !h.keys[victim].refused.IsZero() {
+		h.refused--
+	}
+	delete(h.keys, victim)
 }
 
 // saw notes how a request with a key ended. It reports whether a key is taken
@@ -133,12 +142,16 @@ func (k *keyHistory) doubted(now time.Time) bool {
 		!k.accepted.IsZero() && k.refused.Sub(k.accepted) < time.Hour
 }
 
-// doubts lists the keys that are in doubt.
+// doubts lists the keys to read with: those in doubt, and those of which a read
+// spoke for an incident a while ago.
 func (h *history) doubts() (out []caller) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	now := h.now()
 	for c, k := range h.keys {
-		if k.doubted(h.now()) {
+		again := !k.refused.IsZero() && k.reads != nil && now.Sub(k.reads.Time).Abs() >= probeAgain &&
+			k.reads.Status != http.StatusUnauthorized && k.reads.Status != http.StatusForbidden
+		if again || k.doubted(now) {
 			out = append(out, c)
 		}
 	}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"weir/queue"
@@ -162,26 +163,48 @@ func items(n int64) string {
 	return fmt.Sprintf("%d items", n)
 }
 
-// problems says in sentences what needs a person.
+// problems says in sentences what needs a person, each once.
 func (f *Forwarder) problems(s *Status) []string {
 	out := append([]string(nil), s.Queue.Reports...)
 	if r := s.Queue.Refusing; r != nil {
 		out = append(out, "New data is refused ("+r.Reason+"): "+r.Detail+".")
 	}
-	for i := range s.Lanes {
-		l := &s.Lanes[i]
-		if l.State == LaneParked {
-			out = append(out, fmt.Sprintf("Lane %d is refused by the upstream (%s) since %s: %s",
-				l.ID, l.Reason, l.Since.UTC().Format(time.RFC3339), l.LastError))
-		}
-		if l.PendingItems > 0 && l.Lane.Credential == refKey && f.dest.Load().APIKey == "" {
-			out = append(out, fmt.Sprintf("Lane %d has %s and no key: set LANGSMITH_API_KEY and restart or reload weir.", l.ID, items(l.PendingItems)))
+	told := map[queue.LaneID]bool{} // lanes of which a case says it all
+	for i := range s.Cases {
+		c := &s.Cases[i]
+		told[c.Lane] = told[c.Lane] || c.Refusal.Heals
+		if problem := caseProblem(c); problem != "" {
+			out = append(out, problem)
 		}
 	}
-	for i := range s.Cases {
-		if c := &s.Cases[i]; !c.Refusal.Heals {
-			out = append(out, fmt.Sprintf("Case %d holds %s that the upstream refused (%s).", c.Place, items(c.Items), c.Refusal.Reason))
+	for i := range s.Lanes {
+		l := &s.Lanes[i]
+		problem := ""
+		switch {
+		case told[l.ID]:
+		case l.State == LaneParked:
+			problem = fmt.Sprintf("Lane %d is refused by the upstream (%s) since %s: %s", l.ID, l.Reason, l.Since.UTC().Format(time.RFC3339), l.LastError)
+		case l.PendingItems > 0 && l.Lane.Credential == refKey && f.dest.Load().APIKey == "":
+			problem = fmt.Sprintf("Lane %d has %s and no key: set LANGSMITH_API_KEY and restart or reload weir.", l.ID, items(l.PendingItems))
+		case l.Remedy != "":
+			problem = fmt.Sprintf("Nothing gets through (%s): %s", l.Cause, l.Remedy)
+		}
+		if problem != "" && !slices.Contains(out, problem) {
+			out = append(out, problem)
 		}
 	}
 	return out
+}
+
+// caseProblem says what a person has to do about a case; empty: nothing.
+func caseProblem(c *CaseStatus) string {
+	top := c.Diagnosis.Top()
+	if c.Refusal.Heals && !needsPerson(top.Code) {
+		return ""
+	}
+	held := items(c.Items)
+	if c.WaitingItems > 0 {
+		held += fmt.Sprintf(" (and %d wait behind them)", c.WaitingItems)
+	}
+	return fmt.Sprintf("Case %d keeps %s that the upstream refused (%s, %s). %s", c.Place, held, top.Code, top.Confidence, top.Remedy)
 }
