@@ -321,3 +321,21 @@ func TestRegionsAreAskedOnlyIfAllowed(t *testing.T) {
 		}
 	}
 }
+
+func TestAReplacedKeyIsNotTakenForAMissingOne(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, nil)
+	w.service.takes(ownKey, http.StatusForbidden)
+	w.service.takes(otherKey, http.StatusForbidden)
+	w.accept(Caller{}, "one:1")
+	refused := w.cause(diagnose.KeyRevoked)
+	w.f.SetDestination(Destination{UpstreamURL: w.dest.UpstreamURL, APIKey: otherKey, Project: "own-project"})
+	if shape, _ := w.f.keyShape(refused.as); shape.Kind == diagnose.KeyNone {
+		t.Errorf("the key that was replaced is %+v", shape)
+	}
+	newMedic(w.f).round(t.Context())
+	w.cause(diagnose.KeyRevoked)
+	if n := w.log.lines("cause=key_missing"); n > 0 {
+		t.Errorf("the log says that there is no key:\n%s", w.log.b.String())
+	}
+}

@@ -171,8 +171,7 @@ func (f *Forwarder) problems(s *Status) []string {
 	for i := range s.Lanes {
 		l := &s.Lanes[i]
 		if l.State == LaneParked {
-			out = append(out, fmt.Sprintf("Lane %d is refused by the upstream (%s) since %s: %s",
-				l.ID, l.Reason, l.Since.UTC().Format(time.RFC3339), l.LastError))
+			out = append(out, s.parked(l))
 		}
 		if l.PendingItems > 0 && l.Lane.Credential == refKey && f.dest.Load().APIKey == "" {
 			out = append(out, fmt.Sprintf("Lane %d has %s and no key: set LANGSMITH_API_KEY and restart or reload weir.", l.ID, items(l.PendingItems)))
@@ -180,8 +179,21 @@ func (f *Forwarder) problems(s *Status) []string {
 	}
 	for i := range s.Cases {
 		if c := &s.Cases[i]; !c.Refusal.Heals {
-			out = append(out, fmt.Sprintf("Case %d holds %s that the upstream refused (%s).", c.Place, items(c.Items), c.Refusal.Reason))
+			out = append(out, fmt.Sprintf("Case %d holds %s that the upstream refused (%s); `weir quarantine show %d` says what to do.",
+				c.Place, items(c.Items), c.Diagnosis.Top().Code, c.Place))
 		}
 	}
 	return out
+}
+
+// parked says why a lane is parked, and which case has the rest.
+func (s *Status) parked(l *LaneStatus) string {
+	why, more := l.Reason, ""
+	for i := range s.Cases {
+		if c := &s.Cases[i]; c.Lane == l.ID && c.State == CaseProbing {
+			why, more = string(c.Diagnosis.Top().Code), fmt.Sprintf("; `weir quarantine show %d` says what to do", c.Place)
+			break
+		}
+	}
+	return fmt.Sprintf("Lane %d is refused by the upstream (%s) since %s: %s%s", l.ID, why, l.Since.UTC().Format(time.RFC3339), l.LastError, more)
 }

@@ -43,7 +43,7 @@ var accessRules = []rule{
 // forWeir says how a setting takes effect.
 func forWeir(f *Facts) string {
 	if f.OwnKey {
-		return " and reload weir (SIGHUP)"
+		return " and restart weir (if it stands in a file, kill -HUP is enough)"
 	}
 	return ""
 }
