@@ -234,6 +234,7 @@ func TestAnIncidentIsAnOutage(t *testing.T) {
 	if cases := w.f.Status(w.a).Cases; len(cases) != 0 {
 		t.Errorf("cases are left: %+v", cases)
 	}
+	w.until("the log to say that it is over", func(queue.Totals) bool { return w.log.lines("takes data again") > 0 })
 }
 
 func TestKeysThatAreRefusedTogetherAreAnIncident(t *testing.T) {

@@ -33,7 +33,7 @@ var credentialRules = []rule{
 		return "Send the key as the header x-api-key, not as Authorization: Bearer, and without the word Bearer in front of it."
 	}},
 	{KeyPlaceholder, flawed(KeyPlaceholder), func(f *Facts) string {
-		return fmt.Sprintf("Put a real key into %s: it begins with lsv2_pt_ or lsv2_sk_ (LangSmith, Settings > API Keys). What waits is then sent.", f.keyPlace())
+		return fmt.Sprintf("Put a real key into %s: it begins with lsv2_pt_ or lsv2_sk_ (LangSmith, Settings > API Keys). %s", f.keyPlace(), thenSent(f))
 	}},
 	{KeyMalformed, flawed(KeyMalformed), func(f *Facts) string {
 		return fmt.Sprintf("Copy the whole key anew from LangSmith (Settings > API Keys) into %s, without quotes, blanks or line breaks.", f.keyPlace())
