@@ -50,13 +50,23 @@ func (f *Forwarder) facts(lane Lane, c caller, out *Outcome) *diagnose.Facts {
 	if facts.Time.IsZero() {
 		facts.Time = f.cfg.Now()
 	}
-	key, _ := f.accounts.key(c)
-	key, facts.Bearer = strings.CutPrefix(key, "Bearer ")
-	facts.Key = diagnose.ShapeOf(key)
+	facts.Key, facts.Bearer = f.keyShape(c)
 	if !facts.OwnKey {
 		facts.OwnHint = KeyHint(dest.APIKey)
 	}
 	return facts
+}
+
+// keyShape is what a caller's key looks like, and whether it is sent as a bearer
+// token. Of one that was replaced by a reload nothing is known any more, which
+// is not the same as no key.
+func (f *Forwarder) keyShape(c caller) (shape diagnose.Key, bearer bool) {
+	key, known := f.accounts.key(c)
+	if !known && c.credential != "" {
+		return diagnose.Key{Kind: diagnose.KeyUnknown, Hint: "…"}, false
+	}
+	key, bearer = strings.CutPrefix(key, "Bearer ")
+	return diagnose.ShapeOf(key), bearer
 }
 
 // judge notes how a request ended, and takes the refusal of a key that is no

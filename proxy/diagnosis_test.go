@@ -247,6 +247,7 @@ func TestAnIncidentIsAnOutage(t *testing.T) {
 	if cases := w.f.Status(w.a).Cases; len(cases) != 0 {
 		t.Errorf("cases are left: %+v", cases)
 	}
+	w.until("the log to say that it is over", func(queue.Totals) bool { return w.log.lines("takes data again") > 0 })
 }
 
 func TestAnIncidentThatIsOverLeavesTheKeysOwnFault(t *testing.T) {
@@ -363,5 +364,23 @@ func TestRegionsAreAskedOnlyIfAllowed(t *testing.T) {
 		if strings.HasPrefix(what, "https://") {
 			t.Errorf("the key was sent to %s", what)
 		}
+	}
+}
+
+func TestAReplacedKeyIsNotTakenForAMissingOne(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, nil)
+	w.service.takes(ownKey, http.StatusForbidden)
+	w.service.takes(otherKey, http.StatusForbidden)
+	w.accept(Caller{}, "one:1")
+	refused := w.cause(diagnose.KeyRevoked)
+	w.f.SetDestination(Destination{UpstreamURL: w.dest.UpstreamURL, APIKey: otherKey, Project: "own-project"})
+	if shape, _ := w.f.keyShape(refused.as); shape.Kind == diagnose.KeyNone {
+		t.Errorf("the key that was replaced is %+v", shape)
+	}
+	newMedic(w.f).round(t.Context())
+	w.cause(diagnose.KeyRevoked)
+	if n := w.log.lines("cause=key_missing"); n > 0 {
+		t.Errorf("the log says that there is no key:\n%s", w.log.b.String())
 	}
 }

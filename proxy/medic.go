@@ -74,6 +74,9 @@ func (m *medic) round(ctx context.Context) {
 		if fd.as == (caller{}) { // of an earlier process, and not refused since
 			continue
 		}
+		if _, known := m.f.accounts.key(fd.as); !known && fd.as.credential != "" {
+			continue // replaced by a reload: nothing can be asked with it, and the data is tried anew
+		}
 		m.look(ctx, place, &fd)
 	}
 	m.certificate(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"weir/proxy/diagnose"
 	"weir/queue"
@@ -89,7 +90,9 @@ func (f *Forwarder) cameThrough(s *sending, lane queue.LaneID, items int) {
 	s.run.lastError, s.run.storeError = "", ""
 	f.growLocked(s.run)
 	f.mu.Unlock()
-	f.waits.succeeded(s.keys, s.began)
+	for _, w := range f.waits.succeeded(s.keys, s.began) {
+		f.cfg.Logger.Info("the upstream takes data again", "lane", lane, "reason", w.Reason, "after", f.cfg.Now().Sub(w.Since).Round(time.Second))
+	}
 	f.releaseHealed(lane, s.run)
 }
 

@@ -206,5 +206,6 @@ func caseProblem(c *CaseStatus) string {
 	if c.WaitingItems > 0 {
 		held += fmt.Sprintf(" (and %d wait behind them)", c.WaitingItems)
 	}
-	return fmt.Sprintf("Case %d keeps %s that the upstream refused (%s, %s). %s", c.Place, held, top.Code, top.Confidence, top.Remedy)
+	return fmt.Sprintf("Case %d keeps %s that the upstream refused (%s, %s; see `weir quarantine show %d`). %s",
+		c.Place, held, top.Code, top.Confidence, c.Place, top.Remedy)
 }

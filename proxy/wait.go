@@ -210,20 +210,21 @@ func pause(one *wait, o *Outcome, random float64) time.Duration {
 
 // succeeded ends the waits under the keys: a request started at began came
 // through. One that was under way already when the server named a pause says
-// nothing about that pause.
-func (w *waits) succeeded(keys []waitKey, began time.Time) {
+// nothing about that pause. It returns the waits that it ended.
+func (w *waits) succeeded(keys []waitKey, began time.Time) (over []wait) {
 	w.mu.Lock()
 	var ended []waitKey
 	for _, k := range keys {
 		if one := w.m[k]; one != nil && !(one.named && one.renewed.After(began)) {
 			delete(w.m, k)
-			ended = append(ended, k)
+			ended, over = append(ended, k), append(over, *one)
 		}
 	}
 	w.mu.Unlock()
 	for _, k := range ended {
 		_ = w.q.SetNote(waitNotes+string(k), nil) // a stale note costs one early probe
 	}
+	return over
 }
 
 // end ends the wait under a key if it is for a reason.

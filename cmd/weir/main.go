@@ -50,7 +50,7 @@ type commandLine struct {
 	Doctor     doctorCmd     `cmd:"" help:"Find what keeps traces from reaching LangSmith, without sending one."`
 	SendTest   sendTestCmd   `cmd:"" name:"send-test" help:"Send one real trace the whole way to LangSmith and read it back."`
 	Drain      drainCmd      `cmd:"" help:"Stop taking data, deliver what is pending and report what could not go."`
-	Import     importCmd     `cmd:"" help:"Take in what a LangSmith SDK wrote to LANGSMITH_FAILED_TRACES_DIR."`
+	Import     importCmd     `cmd:"" help:"Take in what weir quarantine export, or a LangSmith SDK, wrote."`
 	Config     configCmd     `cmd:"" help:"Show the effective configuration and where each value comes from."`
 	Version    versionCmd    `cmd:"" help:"Show the version."`
 	Help       helpCmd       `cmd:"" hidden:"" help:"Show help for a command."`

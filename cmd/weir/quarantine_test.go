@@ -61,6 +61,9 @@ func (f *fakeCases) ExportCases(_ context.Context, _ *weirv1.ExportCasesRequest,
 	if f.caseErr != nil {
 		return f.caseErr
 	}
+	if len(f.chunks) == 0 {
+		return stream.Send(&weirv1.ExportCasesResponse{Summary: &weirv1.ExportSummary{}})
+	}
 	return stream.Send(&weirv1.ExportCasesResponse{Summary: &weirv1.ExportSummary{Cases: 1, Items: 2, UnreadableItems: 1}})
 }
 
@@ -222,6 +225,10 @@ func TestExportLeavesNoHalfFile(t *testing.T) {
 	broken := (&fakeAdmin{fakeCases: fakeCases{chunks: []string{"half"}, caseErr: connect.NewError(connect.CodeNotFound, errors.New("case 9: gone"))}}).serve(t)
 	if code := sys.execute(t, "quarantine", "export", "9", "--out", file, "--admin-addr", broken); code != exitFailed || !strings.Contains(sys.err.String(), "case 9: gone") {
 		t.Errorf("exit code %d: %s", code, sys.err)
+	}
+	empty := (&fakeAdmin{}).serve(t)
+	if code := sys.execute(t, "quarantine", "export", "--all", "--out", file, "--admin-addr", empty); code != exitOK || !strings.Contains(sys.out.String(), "was not written") {
+		t.Errorf("of nothing: exit code %d: %s%s", code, sys.out, sys.err)
 	}
 	text, err := os.ReadFile(file)
 	names, _ := os.ReadDir(dir)

@@ -260,7 +260,7 @@ func (c *quarantineExportCmd) receive(ctx context.Context, call *adminCall, w io
 }
 
 // exportTo writes a file, whole or not at all, readable by its owner only: traces
-// hold what people say.
+// hold what people say. Without a case it leaves what is there.
 func exportTo(path string, receive func(io.Writer) (*weirv1.ExportSummary, error)) (*weirv1.ExportSummary, error) {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*") // mode 0600
 	if err != nil {
@@ -270,6 +270,9 @@ func exportTo(path string, receive func(io.Writer) (*weirv1.ExportSummary, error
 	sum, err := receive(f)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
+	}
+	if sum.GetCases() == 0 { // an earlier export at the same place is worth more
+		return sum, f.Close()
 	}
 	if err := errors.Join(f.Sync(), f.Close()); err != nil {
 		return nil, fmt.Errorf("quarantine export: write %s: %w", path, err)

@@ -11,7 +11,7 @@ import (
 	weirv1 "weir/proto/weir/v1"
 )
 
-const emptyQuarantine = "Quarantine is empty: nothing was refused."
+const emptyQuarantine = "Quarantine is empty."
 
 // caseStates are the states of cases, as they are shown.
 var caseStates = map[string]cell{
@@ -283,6 +283,9 @@ func discardedSentence(c *quarantineDiscardCmd, r *weirv1.DiscardCasesResponse) 
 
 // exportedSentence says what an export wrote.
 func exportedSentence(path string, s *weirv1.ExportSummary) string {
+	if s.GetCases() == 0 {
+		return fmt.Sprintf("%s %s was not written.", emptyQuarantine, path)
+	}
 	text := fmt.Sprintf("%s of %s written to %s; nothing was changed. `weir import %s` takes them in again.",
 		plural(int64(s.GetItems()), "item", "items"), plural(int64(s.GetCases()), "case", "cases"), path, path)
 	if n := int64(s.GetUnreadableItems()); n > 0 {

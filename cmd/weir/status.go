@@ -107,7 +107,7 @@ func writeStatus(con *console, st *weirv1.GetStatusResponse, q *weirv1.GetQuotaR
 	fmt.Fprintln(con.Out)
 	writeTotals(con, st.GetTotals())
 	if n := st.GetRestampedTraces(); n > 0 {
-		fmt.Fprintf(con.Out, "restamped: %s traces since the start, for the start-time window\n", humanCount(n))
+		fmt.Fprintf(con.Out, "restamped: %s since the start, for the start-time window\n", plural(n, "trace", "traces"))
 	}
 	writeQuotaLines(con, q)
 	fmt.Fprintln(con.Out)

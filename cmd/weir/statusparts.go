@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -39,7 +40,7 @@ func writeCases(con *console, st *weirv1.GetStatusResponse, now time.Time) {
 		rows = append(rows, []cell{
 			{text: strconv.FormatUint(c.GetId(), 10)},
 			{text: strconv.FormatUint(uint64(c.GetLaneId()), 10)},
-			{text: oneLine(c.GetReason(), maxName), style: red},
+			{text: oneLine(cmp.Or(c.GetCause(), c.GetReason()), maxName), style: red},
 			{text: humanCount(c.GetItems())},
 			{text: humanBytes(c.GetBytes())},
 			{text: opened},
@@ -50,7 +51,7 @@ func writeCases(con *console, st *weirv1.GetStatusResponse, now time.Time) {
 	writeTable(con.Out, []column{
 		{title: "CASE", right: true},
 		{title: "LANE", right: true},
-		{title: "REASON"},
+		{title: "CAUSE"},
 		{title: "ITEMS", right: true},
 		{title: "SIZE", right: true},
 		{title: "OPENED"},

@@ -170,7 +170,7 @@ func (f *Facts) since() time.Time {
 // keyPlace names the setting that holds the key, in words.
 func (f *Facts) keyPlace() string {
 	if f.OwnKey {
-		return "LANGSMITH_API_KEY of weir"
+		return "weir's LANGSMITH_API_KEY or key file"
 	}
 	return "LANGSMITH_API_KEY of the application"
 }

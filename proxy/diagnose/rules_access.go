@@ -36,16 +36,26 @@ var accessRules = []rule{
 			forWeir(f) + ". weir doctor --regions finds out which, by sending the key to each."
 	}},
 	{KeyRevoked, keyRevoked, func(f *Facts) string {
-		return fmt.Sprintf("Create a new key in LangSmith (Settings > API Keys) and put it into %s%s. What waits is then sent.", f.keyPlace(), forWeir(f))
+		return fmt.Sprintf("Create a new key in LangSmith (Settings > API Keys) and put it into %s%s. %s", f.keyPlace(), forWeir(f), thenSent(f))
 	}},
 }
 
 // forWeir says how a setting takes effect.
 func forWeir(f *Facts) string {
 	if f.OwnKey {
-		return " and reload weir (SIGHUP)"
+		return " and restart weir (if it stands in a file, kill -HUP is enough)"
 	}
 	return ""
+}
+
+// thenSent says what becomes of what waits once the key is right. What came with a
+// caller's key stays under that key, unless the new one is known to be of the same
+// tenant.
+func thenSent(f *Facts) string {
+	if f.OwnKey {
+		return "What waits is then sent."
+	}
+	return "What waits came with the old key: unless weir knows both keys to be of one tenant, send it with weir quarantine release ID --as-own-key."
 }
 
 // regionOf is the region that knows the key, if exactly one does.

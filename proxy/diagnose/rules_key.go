@@ -11,7 +11,7 @@ import (
 var credentialRules = []rule{
 	{KeyMissing, keyMissing, func(f *Facts) string {
 		if f.OwnKey {
-			return "Set LANGSMITH_API_KEY for weir (or --api-key-file) and reload it (SIGHUP) or start it again. What waits is then sent by itself."
+			return "Set LANGSMITH_API_KEY for weir and restart it, or put the key into the file of api_key_file and reload weir (kill -HUP). What waits is then sent by itself."
 		}
 		return "Set LANGSMITH_API_KEY in the process that runs the application; older SDKs read LANGCHAIN_API_KEY only."
 	}},
@@ -33,7 +33,7 @@ var credentialRules = []rule{
 		return "Send the key as the header x-api-key, not as Authorization: Bearer, and without the word Bearer in front of it."
 	}},
 	{KeyPlaceholder, flawed(KeyPlaceholder), func(f *Facts) string {
-		return fmt.Sprintf("Put a real key into %s: it begins with lsv2_pt_ or lsv2_sk_ (LangSmith, Settings > API Keys). What waits is then sent.", f.keyPlace())
+		return fmt.Sprintf("Put a real key into %s: it begins with lsv2_pt_ or lsv2_sk_ (LangSmith, Settings > API Keys). %s", f.keyPlace(), thenSent(f))
 	}},
 	{KeyMalformed, flawed(KeyMalformed), func(f *Facts) string {
 		return fmt.Sprintf("Copy the whole key anew from LangSmith (Settings > API Keys) into %s, without quotes, blanks or line breaks.", f.keyPlace())
@@ -112,7 +112,7 @@ var workspaceRules = []rule{
 		return Certain, []string{answered(f), "No workspace was sent."}
 	}, func(f *Facts) string {
 		if f.OwnKey {
-			return "The key belongs to a whole organization: set LANGSMITH_WORKSPACE_ID=<uuid> for weir (LangSmith, Settings > Workspaces) and reload it (SIGHUP)."
+			return "The key belongs to a whole organization: set LANGSMITH_WORKSPACE_ID=<uuid> for weir (LangSmith, Settings > Workspaces)" + forWeir(f) + "."
 		}
 		return "The key belongs to a whole organization: set LANGSMITH_WORKSPACE_ID=<uuid> in the application; its SDK must send it as X-Tenant-Id (old ones do not)."
 	}},
