@@ -259,3 +259,24 @@ func TestRoundCloseIgnoresItsContext(t *testing.T) {
 func attachmentOf(n int) runs.Op {
 	return runs.Op{Kind: runs.Attachment, ID: numbered(n), Trace: numbered(n), Name: "a", ContentType: "image/png", Data: []byte("x")}
 }
+
+// TestAProbeOfACaseDoesNotOvertake: access that ends in the middle of a round
+// leaves a create pending, and its update in the case.
+func TestAProbeOfACaseDoesNotOvertake(t *testing.T) {
+	r := newRunsRig(t, nil)
+	r.smith.maxOps = 1
+	r.smith.bad = func(*runs.Op) bool { r.smith.mode = "denied"; return false } // from the second one on
+	r.take(createOf(1, ""), createOf(2, ""))
+	r.take(updateOf(2, ""))
+	r.f.Start(t.Context())
+	r.until("the quarantine", func(tt queue.Totals) bool { return tt.Quarantined == 1 })
+	r.smith.mu.Lock()
+	r.smith.mode, r.smith.bad = "", func(*runs.Op) bool { return false }
+	r.smith.mu.Unlock()
+	r.f.Wake()
+	r.wantTotals(3, 0)
+	r.wantWhole(2)
+	if len(r.smith.early) > 0 {
+		t.Errorf("updates went before their creates: %v", r.smith.early)
+	}
+}
