@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -319,5 +320,37 @@ func TestRegionsAreAskedOnlyIfAllowed(t *testing.T) {
 		if strings.HasPrefix(what, "https://") {
 			t.Errorf("the key was sent to %s", what)
 		}
+	}
+}
+
+// TestACaseIsNotProbedWithoutItsKey: once weir's own key was replaced, nobody has
+// the one that was refused.
+func TestACaseIsNotProbedWithoutItsKey(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, nil)
+	w.service.takes(ownKey, http.StatusForbidden)
+	w.accept(Caller{}, "one:1")
+	w.cause(diagnose.KeyRevoked)
+	var keyless atomic.Int32
+	w.service.answerReads(func(q *Question) Answer {
+		if q.APIKey == "" && q.Path == pathTenant {
+			keyless.Add(1)
+		}
+		return Answer{Status: http.StatusForbidden, Body: []byte(forbidden)}
+	})
+	w.f.dest.Store(&Destination{UpstreamURL: w.dest.UpstreamURL, APIKey: otherKey})
+	m := newMedic(w.f)
+	for place, fd := range w.f.cases.healing() { // as if it was due
+		fd.Probes = diagnose.Probes{}
+		w.f.cases.found(place, fd.Diagnosis, &fd.Probes, w.f.cfg.Now())
+	}
+	m.round(t.Context())
+	for _, fd := range w.f.cases.healing() {
+		if top := fd.Diagnosis.Top(); top.Code == diagnose.KeyMissing {
+			t.Errorf("diagnosis %+v", top)
+		}
+	}
+	if n := keyless.Load(); n > 0 {
+		t.Errorf("%d reads were made without a key", n)
 	}
 }
