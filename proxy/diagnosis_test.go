@@ -354,3 +354,29 @@ func TestACaseIsNotProbedWithoutItsKey(t *testing.T) {
 		t.Errorf("%d reads were made without a key", n)
 	}
 }
+
+// TestKeysThatAreMadeUpAreForgotten: whoever makes up keys, all of them refused,
+// must not fill the memory, nor the queue's notes with ones that are taken.
+func TestKeysThatAreMadeUpAreForgotten(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newFakeUpstream())
+	h := newHistory(r.q, time.Now)
+	denied, taken := refused(RefusedAccess, http.StatusForbidden), Outcome{Kind: Delivered}
+	for n := range maxHistory + 10 {
+		h.saw(caller{credential: fmt.Sprint(n)}, &denied)
+	}
+	if len(h.keys) > maxHistory || h.refused != len(h.keys) {
+		t.Errorf("%d keys are remembered, %d of them refused", len(h.keys), h.refused)
+	}
+	h.notes = maxAccepted - 1
+	for n := range 3 {
+		h.saw(caller{credential: fmt.Sprint("taken ", n)}, &taken)
+	}
+	if n := len(r.q.Notes(acceptedNotes)); n != 1 {
+		t.Errorf("%d notes, want the one there was room for", n)
+	}
+	later := newHistory(r.q, func() time.Time { return time.Now().Add(acceptedFor + time.Hour) })
+	if n := len(r.q.Notes(acceptedNotes)); n != 0 || later.notes != 0 {
+		t.Errorf("%d notes of long ago are left", n)
+	}
+}
