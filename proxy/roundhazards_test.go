@@ -280,3 +280,24 @@ func TestAProbeOfACaseDoesNotOvertake(t *testing.T) {
 		t.Errorf("updates went before their creates: %v", r.smith.early)
 	}
 }
+
+// TestARefusalWithoutACaseIsExplained: access ends in the middle of the only
+// frame, which stays pending.
+func TestARefusalWithoutACaseIsExplained(t *testing.T) {
+	r := newRunsRig(t, nil)
+	r.smith.maxOps = 1
+	r.smith.bad = func(*runs.Op) bool { r.smith.mode = "denied"; return false } // from the second one on
+	r.take(createOf(1, ""), createOf(2, ""))
+	r.f.Start(t.Context())
+	lane, err := parseLane(r.q.Lanes()[0].Descriptor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.until("the wait to be explained", func(queue.Totals) bool {
+		w, _ := r.f.waits.get(credentialWait(lane))
+		return w.Cause != ""
+	})
+	if n := len(r.f.Quarantine()); n != 0 {
+		t.Errorf("%d cases, want none", n)
+	}
+}
