@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -36,11 +37,43 @@ func (f *Forwarder) probeCase(send context.Context, one *sending, s *queue.LaneS
 		return false, wait
 	}
 	opts.Place = f.cases.healingAt(s.ID)
+	if one.lane.Protocol == ProtocolRuns && s.PendingFrames > 0 {
+		switch older, err := f.pendingOlder(s.ID, opts.Place); {
+		case err != nil:
+			f.noteError(s.ID, err)
+			return false, retryBase
+		case older:
+			opts.Place, opts.MaxFrames = queue.Pending, 1
+			return f.lease(send, one, s, opts)
+		}
+	}
 	started, wait = f.lease(send, one, s, opts)
 	if !started && wait == 0 && !f.caseHolds(opts.Place) {
 		return false, f.releaseHealed(s.ID, one.run)
 	}
 	return started, wait
+}
+
+// pendingOlder reports whether the oldest that is pending of a lane is older than
+// all of a case: the rest of a frame of which some was taken before access was
+// refused. What is in the case must not overtake it.
+func (f *Forwarder) pendingOlder(lane queue.LaneID, p queue.Place) (older bool, err error) {
+	var first [2]*queue.Frame
+	for i, place := range []queue.Place{queue.Pending, p} {
+		lease, err := f.q.Lease(queue.LeaseOptions{Lane: lane, Place: place, MaxFrames: 1, MaxRawBytes: 1, InOrder: true})
+		if lease == nil || err != nil {
+			return false, err
+		}
+		defer lease.Return()
+		first[i] = &lease.Frames[0]
+	}
+	pending, kept := first[0], first[1]
+	if !pending.AcceptedAt.Equal(kept.AcceptedAt) {
+		return pending.AcceptedAt.Before(kept.AcceptedAt), nil
+	}
+	// A copy has a higher number than what it was copied from.
+	byNumber := cmp.Or(cmp.Compare(pending.ID.Segment, kept.ID.Segment), cmp.Compare(pending.ID.Seq, kept.ID.Seq)) < 0
+	return byNumber && !pending.Copied, nil
 }
 
 // healingAt is the oldest of the lane's cases that heal with it.

@@ -276,11 +276,29 @@ func (b *caseBook) releaseAt(p queue.Place) error {
 }
 
 // forgetAt has nothing more go into a case. What is on its way there may still
-// come.
-func (b *caseBook) forgetAt(p queue.Place) {
+// come. With undo the case is known again, unless there is another for its cause.
+func (b *caseBook) forgetAt(p queue.Place) (undo func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	var was *caseKey
+	for k, at := range b.known {
+		if at == p {
+			was = &k
+		}
+	}
+	fd := b.findings[p]
 	b.forgetAtLocked(p)
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if was == nil || b.known[*was] != queue.Pending {
+			return
+		}
+		b.known[*was] = p
+		if fd != nil {
+			b.findings[p] = fd
+		}
+	}
 }
 
 // forgetAtLocked forgets the case at a place. mu is held.

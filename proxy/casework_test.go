@@ -375,3 +375,21 @@ func TestExportIsReadBackAsItWas(t *testing.T) {
 		}
 	}
 }
+
+// TestADiscardThatIsCutShortLeavesACaseThatHeals: what was not dropped goes once
+// its cause is gone.
+func TestADiscardThatIsCutShortLeavesACaseThatHeals(t *testing.T) {
+	r := newRunsRig(t, nil)
+	r.smith.set("denied")
+	r.f.Start(t.Context())
+	r.take(createOf(1, ""))
+	c := r.onlyCase(1)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.f.DiscardCase(gone, c.Place, false); !errors.Is(err, context.Canceled) {
+		t.Fatalf("discarded by somebody who has gone: %v", err)
+	}
+	r.smith.set("")
+	r.f.Wake()
+	r.until("the rest to be delivered", func(t queue.Totals) bool { return t.Delivered == 1 })
+}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -269,18 +270,6 @@ func TestAnIncidentThatIsOverLeavesTheKeysOwnFault(t *testing.T) {
 	w.cause(diagnose.KeyRevoked)
 }
 
-func TestMadeUpKeysAreForgotten(t *testing.T) {
-	t.Parallel()
-	w := newWard(t, nil)
-	out := refused(RefusedAccess, http.StatusForbidden)
-	for n := range maxHistory + 100 {
-		w.f.history.saw(caller{upstream: "u", credential: fmt.Sprint(n)}, &out)
-	}
-	if n := len(w.f.history.keys); n > maxHistory || w.f.history.refused > n {
-		t.Errorf("%d keys are remembered, %d of them refused; want at most %d", n, w.f.history.refused, maxHistory)
-	}
-}
-
 func TestKeysThatAreRefusedTogetherAreAnIncident(t *testing.T) {
 	t.Parallel()
 	w := newWard(t, nil)
@@ -382,5 +371,63 @@ func TestAReplacedKeyIsNotTakenForAMissingOne(t *testing.T) {
 	w.cause(diagnose.KeyRevoked)
 	if n := w.log.lines("cause=key_missing"); n > 0 {
 		t.Errorf("the log says that there is no key:\n%s", w.log.b.String())
+	}
+}
+
+// TestACaseIsNotProbedWithoutItsKey: once weir's own key was replaced, nobody has
+// the one that was refused.
+func TestACaseIsNotProbedWithoutItsKey(t *testing.T) {
+	t.Parallel()
+	w := newWard(t, nil)
+	w.service.takes(ownKey, http.StatusForbidden)
+	w.accept(Caller{}, "one:1")
+	w.cause(diagnose.KeyRevoked)
+	var keyless atomic.Int32
+	w.service.answerReads(func(q *Question) Answer {
+		if q.APIKey == "" && q.Path == pathTenant {
+			keyless.Add(1)
+		}
+		return Answer{Status: http.StatusForbidden, Body: []byte(forbidden)}
+	})
+	w.f.dest.Store(&Destination{UpstreamURL: w.dest.UpstreamURL, APIKey: otherKey})
+	m := newMedic(w.f)
+	for place, fd := range w.f.cases.healing() { // as if it was due
+		fd.Probes = diagnose.Probes{}
+		w.f.cases.found(place, fd.Diagnosis, &fd.Probes, w.f.cfg.Now())
+	}
+	m.round(t.Context())
+	for _, fd := range w.f.cases.healing() {
+		if top := fd.Diagnosis.Top(); top.Code == diagnose.KeyMissing {
+			t.Errorf("diagnosis %+v", top)
+		}
+	}
+	if n := keyless.Load(); n > 0 {
+		t.Errorf("%d reads were made without a key", n)
+	}
+}
+
+// TestKeysThatAreMadeUpAreForgotten: whoever makes up keys, all of them refused,
+// must not fill the memory, nor the queue's notes with ones that are taken.
+func TestKeysThatAreMadeUpAreForgotten(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newFakeUpstream())
+	h := newHistory(r.q, time.Now)
+	denied, taken := refused(RefusedAccess, http.StatusForbidden), Outcome{Kind: Delivered}
+	for n := range maxHistory + 10 {
+		h.saw(caller{credential: fmt.Sprint(n)}, &denied)
+	}
+	if len(h.keys) > maxHistory || h.refused != len(h.keys) {
+		t.Errorf("%d keys are remembered, %d of them refused", len(h.keys), h.refused)
+	}
+	h.notes = maxAccepted - 1
+	for n := range 3 {
+		h.saw(caller{credential: fmt.Sprint("taken ", n)}, &taken)
+	}
+	if n := len(r.q.Notes(acceptedNotes)); n != 1 {
+		t.Errorf("%d notes, want the one there was room for", n)
+	}
+	later := newHistory(r.q, func() time.Time { return time.Now().Add(acceptedFor + time.Hour) })
+	if n := len(r.q.Notes(acceptedNotes)); n != 0 || later.notes != 0 {
+		t.Errorf("%d notes of long ago are left", n)
 	}
 }

@@ -59,7 +59,12 @@ func (f *Forwarder) DiscardCase(ctx context.Context, p queue.Place, dryRun bool)
 }
 
 func (f *Forwarder) discard(ctx context.Context, p queue.Place, out *Discarded) error {
-	f.cases.forgetAt(p)
+	undo := f.cases.forgetAt(p)
+	defer func() {
+		if f.caseHolds(p) { // it was cut short: the rest goes on as before
+			undo()
+		}
+	}()
 	// What is under way keeps its share, and the request that brought the last of
 	// it into the case may not have ended.
 	quiet, cancel := context.WithTimeout(ctx, quietTime)

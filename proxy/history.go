@@ -15,6 +15,10 @@ const (
 	// then known to be one after success.
 	acceptedNotes = "accepted/"
 	acceptedEvery = time.Hour
+	// acceptedFor is how long such a note is kept, and maxAccepted how many: of
+	// others it is not known after a restart.
+	acceptedFor = 90 * 24 * time.Hour
+	maxAccepted = 2048
 	// maxHistory bounds the keys that are remembered.
 	maxHistory = 4096
 	// togetherWithin is how close to each other refusals of several keys begin
@@ -32,6 +36,7 @@ type history struct {
 	keys        map[caller]*keyHistory
 	serverError time.Time
 	refused     int // keys refused now
+	notes       int // of when a key was last taken
 }
 
 // keyHistory is what became of a key's requests.
@@ -44,7 +49,21 @@ type keyHistory struct {
 }
 
 func newHistory(q *queue.Queue, now func() time.Time) *history {
-	return &history{q: q, now: now, keys: map[caller]*keyHistory{}}
+	h := &history{q: q, now: now, keys: map[caller]*keyHistory{}}
+	for name, b := range q.Notes(acceptedNotes) {
+		if at, ok := acceptedAt(b); ok && now().Sub(at) < acceptedFor || q.SetNote(name, nil) != nil {
+			h.notes++
+		}
+	}
+	return h
+}
+
+// acceptedAt reads a note of when a key was last taken.
+func acceptedAt(note []byte) (at time.Time, ok bool) {
+	if len(note) != 8 {
+		return at, false
+	}
+	return time.Unix(int64(binary.BigEndian.Uint64(note)), 0), true
 }
 
 func (h *history) note(c caller) string {
@@ -58,30 +77,29 @@ func (h *history) of(c caller) *keyHistory {
 		return k
 	}
 	if len(h.keys) >= maxHistory {
-		h.evict()
+		h.makeRoom()
 	}
 	k = &keyHistory{}
 	name := h.note(c)
-	if b := h.q.Notes(name)[name]; len(b) == 8 {
-		k.accepted = time.Unix(int64(binary.BigEndian.Uint64(b)), 0)
-		k.written = k.accepted
+	if at, ok := acceptedAt(h.q.Notes(name)[name]); ok {
+		k.accepted, k.written = at, at
 	}
 	h.keys[c] = k
 	return k
 }
 
-// evict forgets a key, one that is not refused if there is any. mu is held.
-func (h *history) evict() {
-	var victim caller
+// makeRoom forgets a key, one that is not refused if there is any: it begins
+// anew. mu is held.
+func (h *history) makeRoom() {
+	var last caller
 	for c, k := range h.keys {
-		if victim = c; k.refused.IsZero() {
-			break
+		if last = c; k.refused.IsZero() {
+			delete(h.keys, c)
+			return
 		}
 	}
-	if !h.keys[victim].refused.IsZero() {
-		h.refused--
-	}
-	delete(h.keys, victim)
+	delete(h.keys, last)
+	h.refused--
 }
 
 // saw notes how a request with a key ended. It reports whether a key is taken
@@ -101,13 +119,13 @@ func (h *history) saw(c caller, out *Outcome) (successor bool) {
 			h.refused--
 		}
 		k.refused, k.reads, k.accepted = time.Time{}, nil, now
-		if write = now.Sub(k.written) > acceptedEvery; write {
+		if write = now.Sub(k.written) > acceptedEvery && h.mayNote(k); write {
 			k.written = now
 		}
 	case deniesKey(out) && k.refused.IsZero():
 		k.refused = now
 		h.refused++
-		if write = k.accepted.After(k.written); write {
+		if write = k.accepted.After(k.written) && h.mayNote(k); write {
 			k.written = k.accepted
 		}
 	}
@@ -118,6 +136,18 @@ func (h *history) saw(c caller, out *Outcome) (successor bool) {
 		_ = h.q.SetNote(h.note(c), binary.BigEndian.AppendUint64(nil, uint64(accepted.Unix())))
 	}
 	return successor
+}
+
+// mayNote reports whether there may be a note about a key. mu is held.
+func (h *history) mayNote(k *keyHistory) bool {
+	if !k.written.IsZero() {
+		return true
+	}
+	if h.notes >= maxAccepted {
+		return false
+	}
+	h.notes++
+	return true
 }
 
 // deniesKey reports whether an answer refuses the key.

@@ -65,21 +65,27 @@ func (m *medic) round(ctx context.Context) {
 	}
 	m.asked = 0
 	for _, c := range m.f.history.doubts() {
-		m.doubt(ctx, c)
+		if m.has(c) {
+			m.doubt(ctx, c)
+		}
 	}
 	for place, fd := range m.f.cases.healing() {
 		if ctx.Err() != nil {
 			return
 		}
-		if fd.as == (caller{}) { // of an earlier process, and not refused since
+		if fd.as == (caller{}) || !m.has(fd.as) { // of an earlier process, or configuration, and not refused since
 			continue
-		}
-		if _, known := m.f.accounts.key(fd.as); !known && fd.as.credential != "" {
-			continue // replaced by a reload: nothing can be asked with it, and the data is tried anew
 		}
 		m.look(ctx, place, &fd)
 	}
 	m.certificate(ctx)
+}
+
+// has reports whether a caller could be asked for: its key is there, and its
+// upstream is the present one.
+func (m *medic) has(c caller) bool {
+	_, have := m.f.accounts.key(c)
+	return c.upstream == m.f.dest.Load().UpstreamURL && (have || c.credential == "")
 }
 
 // doubt reads with a key that was taken until a moment ago.

@@ -156,6 +156,7 @@ type Part struct {
 // Request is one request to send: parts of a single lane, in order.
 type Request struct {
 	Protocol  Protocol
+	Upstream  string // as in Destination, for which the rest was resolved; empty: any
 	APIKey    string // resolved; empty: none is sent
 	Workspace string // X-Tenant-Id; empty: none is sent
 	Project   string // Langsmith-Project; empty: none is sent

@@ -259,3 +259,45 @@ func TestRoundCloseIgnoresItsContext(t *testing.T) {
 func attachmentOf(n int) runs.Op {
 	return runs.Op{Kind: runs.Attachment, ID: numbered(n), Trace: numbered(n), Name: "a", ContentType: "image/png", Data: []byte("x")}
 }
+
+// TestAProbeOfACaseDoesNotOvertake: access that ends in the middle of a round
+// leaves a create pending, and its update in the case.
+func TestAProbeOfACaseDoesNotOvertake(t *testing.T) {
+	r := newRunsRig(t, nil)
+	r.smith.maxOps = 1
+	r.smith.bad = func(*runs.Op) bool { r.smith.mode = "denied"; return false } // from the second one on
+	r.take(createOf(1, ""), createOf(2, ""))
+	r.take(updateOf(2, ""))
+	r.f.Start(t.Context())
+	r.until("the quarantine", func(tt queue.Totals) bool { return tt.Quarantined == 1 })
+	r.smith.mu.Lock()
+	r.smith.mode, r.smith.bad = "", func(*runs.Op) bool { return false }
+	r.smith.mu.Unlock()
+	r.f.Wake()
+	r.wantTotals(3, 0)
+	r.wantWhole(2)
+	if len(r.smith.early) > 0 {
+		t.Errorf("updates went before their creates: %v", r.smith.early)
+	}
+}
+
+// TestARefusalWithoutACaseIsExplained: access ends in the middle of the only
+// frame, which stays pending.
+func TestARefusalWithoutACaseIsExplained(t *testing.T) {
+	r := newRunsRig(t, nil)
+	r.smith.maxOps = 1
+	r.smith.bad = func(*runs.Op) bool { r.smith.mode = "denied"; return false } // from the second one on
+	r.take(createOf(1, ""), createOf(2, ""))
+	r.f.Start(t.Context())
+	lane, err := parseLane(r.q.Lanes()[0].Descriptor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.until("the wait to be explained", func(queue.Totals) bool {
+		w, _ := r.f.waits.get(credentialWait(lane))
+		return w.Cause != ""
+	})
+	if n := len(r.f.Quarantine()); n != 0 {
+		t.Errorf("%d cases, want none", n)
+	}
+}

@@ -129,7 +129,7 @@ func (f *Forwarder) failed(s *sending, out *Outcome) {
 	f.mu.Unlock()
 	_, already := f.waits.get(key)
 	f.waits.failed(key, out, s.began)
-	if out.Kind == Refused && out.Refusal == RefusedAccess {
+	if out.Kind == Refused && out.Refusal == RefusedAccess && f.cases.mayRelease(s.lease.Lane, healsWithLane) {
 		return // its case was said
 	}
 	d := diagnose.Diagnose(f.facts(s.lane, s.as, out))

@@ -10,6 +10,7 @@ func (f *Forwarder) request(s *sending) (*Request, error) {
 	dest := f.dest.Load()
 	r := &Request{
 		Protocol:  s.lane.Protocol,
+		Upstream:  dest.UpstreamURL,
 		Workspace: resolve(s.lane.Workspace, refWorkspace, dest.Workspace),
 		Project:   resolve(s.lane.Project, refProject, dest.Project),
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -58,6 +59,7 @@ func (b encodingBook) add(e upstream.Encoding) {
 type connection struct {
 	*upstream.Client
 
+	url  string // as configured
 	zstd *zstdProof
 }
 
@@ -69,9 +71,17 @@ type sender struct {
 	retired []*connection // replaced; requests may be under way with the last
 }
 
-// Send implements proxy.Upstream.
+// Send implements proxy.Upstream. A request that was made for the upstream before
+// is not sent, as its key is that one's: it is made anew.
 func (s *sender) Send(ctx context.Context, r *proxy.Request) proxy.Outcome {
-	return s.now.Load().Send(ctx, r)
+	c := s.now.Load()
+	if r.Upstream != "" && r.Upstream != c.url {
+		return proxy.Outcome{
+			Kind: proxy.Retry, Reason: "upstream_changed", Scope: proxy.ScopeLane,
+			Exchange: proxy.Exchange{Time: time.Now(), Error: "the upstream was changed before this request was sent"},
+		}
+	}
+	return c.Send(ctx, r)
 }
 
 // Ask implements proxy.Asker.
@@ -176,7 +186,7 @@ func newUpstream(s *settings, metrics prometheus.Registerer, q *queue.Queue, log
 		return nil, fmt.Errorf("upstream: %w", err)
 	}
 	proof.client = c
-	return &connection{c, proof}, nil
+	return &connection{c, s.Upstream, proof}, nil
 }
 
 // openBlob opens what the queue keeps aside. What is gone for good is told from

@@ -57,3 +57,22 @@ func TestTheStartTimeWindowIsTakenByAReload(t *testing.T) {
 		t.Errorf("it is %+v after the reload", got)
 	}
 }
+
+// TestReloadTakesTheCertificateAuthorities: or a change back would go unnoticed.
+func TestReloadTakesTheCertificateAuthorities(t *testing.T) {
+	in := inputIn(t)
+	env := map[string]string{"WEIR_CA_FILE": "/one"}
+	in.getenv = envOf(env)
+	s, err := loadSettings(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env["WEIR_CA_FILE"] = "/two"
+	next, err := s.reload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if changed, fixed := s.apply(next); !cmp.Equal(changed, []string{"ca_file"}) || len(fixed) > 0 || s.CAFile != next.CAFile {
+		t.Errorf("changed %v, and %v need a restart; the file is %s", changed, fixed, s.CAFile)
+	}
+}

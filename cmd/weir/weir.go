@@ -348,8 +348,8 @@ func (w *weir) stopListeners(ctx context.Context) {
 func (s *settings) apply(next *settings) (changed, fixed []string) {
 	for i := range table {
 		st := &table[i]
-		if strings.HasSuffix(st.name, "_file") {
-			continue
+		if secret, ok := strings.CutSuffix(st.name, fileSuffix); ok && lookup(secret) != nil {
+			continue // what it holds is looked at
 		}
 		now, then := st.bind(s).String(), st.bind(next).String()
 		isKey := st.name == "api_key" && s.APIKey != next.APIKey

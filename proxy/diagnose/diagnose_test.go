@@ -350,3 +350,21 @@ func same(t *testing.T, path, want string) {
 		t.Errorf("%s is out of date: go test ./proxy/diagnose -update", path)
 	}
 }
+
+// TestARevokedKeyIsNotHiddenForEver: some batch that is answered with 500 over and
+// over makes an incident of a key that is refused, but not for hours.
+func TestARevokedKeyIsNotHiddenForEver(t *testing.T) {
+	t.Parallel()
+	for _, one := range []struct {
+		since time.Duration
+		want  diagnose.Code
+	}{{time.Minute, diagnose.UpstreamIncident}, {2 * time.Hour, diagnose.KeyRevoked}} {
+		f := denied(403, forbidden, goodKey)
+		f.History = diagnose.History{Since: ago(one.since), Accepted: ago(one.since + time.Minute), ServerErrors: ago(time.Minute)}
+		f.Probes.Sessions = status(403)
+		d := diagnose.Diagnose(&f)
+		if got := d.Top(); got.Code != one.want || got.Confidence != diagnose.Likely {
+			t.Errorf("after %s: %s (%s), want %s", one.since, got.Code, got.Confidence, one.want)
+		}
+	}
+}

@@ -118,7 +118,8 @@ func incident(f *Facts) (Confidence, []string) {
 		accepted = fmt.Sprintf("LangSmith took this key until %s, %s before.", h.Accepted.UTC().Format(time.RFC3339), round(f.since().Sub(h.Accepted)))
 	}
 	switch {
-	case len(signs) > 0 && accepted != "":
+	case len(signs) > 0 && accepted != "" && (f.young() || !f.Probes.Sessions.denied()):
+		// Else something that fails by itself for ever would hide that the key is dead.
 		return Likely, append([]string{answered(f), accepted}, signs...)
 	case len(signs) > 0:
 		return Possible, append([]string{answered(f)}, signs...)
