@@ -58,14 +58,15 @@ func (f *Forwarder) probeCase(send context.Context, one *sending, s *queue.LaneS
 // all of a case: the rest of a frame of which some was taken before access was
 // refused. What is in the case must not overtake it.
 func (f *Forwarder) pendingOlder(lane queue.LaneID, p queue.Place) (older bool, err error) {
-	var first [2]*queue.Frame
+	var first [2]queue.Frame
 	for i, place := range []queue.Place{queue.Pending, p} {
 		lease, err := f.q.Lease(queue.LeaseOptions{Lane: lane, Place: place, MaxFrames: 1, MaxRawBytes: 1, InOrder: true})
 		if lease == nil || err != nil {
 			return false, err
 		}
-		defer lease.Return()
-		first[i] = &lease.Frames[0]
+		first[i] = lease.Frames[0]
+		first[i].Payload = nil // the lease's
+		lease.Return()
 	}
 	pending, kept := first[0], first[1]
 	if !pending.AcceptedAt.Equal(kept.AcceptedAt) {

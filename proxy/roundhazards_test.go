@@ -274,7 +274,7 @@ func TestAProbeOfACaseDoesNotOvertake(t *testing.T) {
 	r.smith.mode, r.smith.bad = "", func(*runs.Op) bool { return false }
 	r.smith.mu.Unlock()
 	r.f.Wake()
-	r.wantTotals(3, 0)
+	r.until("everything to be delivered", func(tt queue.Totals) bool { return tt.Delivered == 3 })
 	r.wantWhole(2)
 	if len(r.smith.early) > 0 {
 		t.Errorf("updates went before their creates: %v", r.smith.early)
