@@ -126,8 +126,13 @@ func (a *accounts) own() caller {
 	return a.callerOf(Lane{Credential: refKey, Workspace: refWorkspace})
 }
 
-// sameTenant reports whether two callers are known to belong to one tenant.
+// sameTenant reports whether two callers are known to belong to one tenant:
+// LangSmith has said so of both keys. A workspace that a caller names is its own
+// word, and does not count.
 func (a *accounts) sameTenant(c, other caller) bool {
+	if c.workspace != "" || other.workspace != "" {
+		return false
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	tenant := a.tenant(c)

@@ -327,6 +327,36 @@ func TestACallersKeyIsReplacedWithinItsTenantOnly(t *testing.T) {
 	}
 }
 
+// TestAWorkspaceThatACallerNamesProvesNothing: whoever names somebody's workspace
+// is not sent in that one's place, nor the other way round.
+func TestAWorkspaceThatACallerNamesProvesNothing(t *testing.T) {
+	t.Parallel()
+	const tenant = "0c1b2a39-0000-4000-8000-00000000000a"
+	w := newWard(t, nil)
+	w.service.tenant[otherKey] = tenant
+	w.accept(Caller{APIKey: otherKey}, "one:1")
+	w.accept(Caller{APIKey: thirdKey, Workspace: tenant}, "stranger:1")
+	w.allDelivered(2)
+	w.f.pokeWatch()
+	w.until("the tenant to be known", func(queue.Totals) bool { return len(w.f.accounts.unknown()) == 0 })
+	w.service.takes(otherKey, http.StatusForbidden)
+	w.accept(Caller{APIKey: otherKey}, "one:2")
+	w.until("the key to be refused", func(t queue.Totals) bool { return t.Quarantined == 1 })
+	w.accept(Caller{APIKey: thirdKey, Workspace: tenant}, "stranger:2")
+	w.until("the stranger's data to arrive", func(t queue.Totals) bool { return t.Delivered == 3 })
+	w.f.Wake()
+	w.accept(Caller{APIKey: otherKey}, "one:3")
+	w.accept(Caller{APIKey: thirdKey, Workspace: tenant}, "stranger:3")
+	w.until("more of it to arrive", func(t queue.Totals) bool { return t.Delivered == 4 })
+	w.up.mu.Lock()
+	defer w.up.mu.Unlock()
+	for line, key := range w.up.keys {
+		if strings.HasPrefix(line, "one") && !strings.HasPrefix(key, otherKey) {
+			t.Errorf("%s went out as %s", line, KeyHint(key))
+		}
+	}
+}
+
 func TestTheRegionThatKnowsAKeyIsNamed(t *testing.T) {
 	t.Parallel()
 	w := newWard(t, func(c *ForwardConfig) {

@@ -60,9 +60,7 @@ func (m *medic) run(ctx context.Context) {
 
 // round looks at every open case once.
 func (m *medic) round(ctx context.Context) {
-	if len(m.answers) > maxAnswers {
-		clear(m.answers)
-	}
+	m.forget()
 	m.asked = 0
 	for _, c := range m.f.history.doubts() {
 		if m.has(c) {
@@ -79,6 +77,26 @@ func (m *medic) round(ctx context.Context) {
 		m.look(ctx, place, &fd)
 	}
 	m.certificate(ctx)
+}
+
+// forget drops old answers once there are many.
+func (m *medic) forget() {
+	if len(m.answers) <= maxAnswers {
+		return
+	}
+	now := m.f.cfg.Now()
+	for q, a := range m.answers {
+		keep := probeFor
+		if q.probe == diagnose.ProbeRegions {
+			keep = regionsEvery
+		}
+		if now.Sub(a.at).Abs() > keep {
+			delete(m.answers, q)
+		}
+	}
+	if len(m.answers) > 4*maxAnswers {
+		clear(m.answers)
+	}
 }
 
 // has reports whether a caller could be asked for: its key is there, and its
@@ -213,7 +231,6 @@ func (m *medic) regions(ctx context.Context, fd *finding, to *diagnose.Probes) {
 			to.Regions = with(to.Regions, base, known.reply.Status)
 			continue
 		}
-		m.asked = 0 // they are few, and seldom
 		if r := m.reply(ctx, q, nil, 0, pathTenant); r != nil {
 			to.Regions = with(to.Regions, base, r.Status)
 		}

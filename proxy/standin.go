@@ -1,9 +1,6 @@
 package proxy
 
-import (
-	"cmp"
-	"fmt"
-)
+import "fmt"
 
 // request is an empty request of the lane, with its credentials resolved.
 func (f *Forwarder) request(s *sending) (*Request, error) {
@@ -17,7 +14,6 @@ func (f *Forwarder) request(s *sending) (*Request, error) {
 	s.as = f.accounts.callerOf(s.lane)
 	if other, ok := f.standIn(s.as); ok && s.lane.Credential != refKey {
 		s.as = other
-		r.Workspace = cmp.Or(r.Workspace, other.workspace)
 		r.APIKey, _ = f.accounts.key(other)
 		return r, nil
 	}
