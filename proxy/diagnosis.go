@@ -42,8 +42,7 @@ func bareFacts(r *Refusal) *diagnose.Facts {
 func (f *Forwarder) facts(lane Lane, c caller, out *Outcome) *diagnose.Facts {
 	dest := f.dest.Load()
 	facts := bareFacts(&Refusal{Reason: out.Reason, Exchange: out.Exchange})
-	facts.Runs = lane.Protocol == ProtocolRuns
-	facts.OwnKey, facts.OwnWorkspace = lane.Credential == refKey, lane.Workspace == refWorkspace
+	facts.OwnKey = lane.Credential == refKey
 	facts.Workspace = resolve(lane.Workspace, refWorkspace, dest.Workspace)
 	facts.History = f.history.facts(c, f.accounts.own())
 	facts.Probes.Sessions = f.history.reads(c)
@@ -73,7 +72,7 @@ func (f *Forwarder) keyShape(c caller) (shape diagnose.Key, bearer bool) {
 // fault of the key for the outage that it is.
 func (f *Forwarder) judge(s *sending, out *Outcome) {
 	if f.history.saw(s.as, out) {
-		f.Wake() // what waits under a refused key may go out under this one
+		f.wakeKeys() // what waits under a refused key may go out under this one
 	}
 	if !deniesKey(out) {
 		return

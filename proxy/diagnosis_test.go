@@ -461,3 +461,23 @@ func TestKeysThatAreMadeUpAreForgotten(t *testing.T) {
 		t.Errorf("%d notes of long ago are left", n)
 	}
 }
+
+// TestASuccessorDoesNotEndOtherPauses: a new key wakes what waits for a key, and
+// not what the upstream or a limit has wait.
+func TestASuccessorDoesNotEndOtherPauses(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newFakeUpstream())
+	began := time.Now()
+	denied := refused(RefusedAccess, http.StatusForbidden)
+	rate := Outcome{Kind: Retry, Reason: "rate", Scope: ScopeCredential, RetryAfter: time.Hour}
+	limit := Outcome{Kind: Retry, Reason: "quota_month", Scope: ScopeAccount, RetryAfter: time.Hour}
+	r.f.waits.failed("credential/refused", &denied, began)
+	r.f.waits.failed("credential/rate", &rate, began)
+	r.f.waits.failed("account/limit", &limit, began)
+	r.f.wakeKeys()
+	for key, due := range map[waitKey]bool{"credential/refused": true, "credential/rate": false, "account/limit": false} {
+		if ok, _, _ := r.f.waits.due([]waitKey{key}); ok != due {
+			t.Errorf("%s is due: %t, want %t", key, ok, due)
+		}
+	}
+}

@@ -230,11 +230,7 @@ func (h *history) facts(c, own caller) diagnose.History {
 	}
 	for other, o := range h.keys {
 		switch {
-		case other.credential == c.credential, other.upstream != c.upstream:
-		case o.refused.IsZero():
-			if o.accepted.After(k.refused) {
-				out.OtherKeysAccepted++
-			}
+		case other.credential == c.credential, other.upstream != c.upstream, o.refused.IsZero():
 		case o.refused.Sub(k.refused).Abs() < togetherWithin && !o.accepted.IsZero() && o.refused.Sub(o.accepted) < time.Hour:
 			out.OtherKeysRefused++
 		}

@@ -1,6 +1,9 @@
 package proxy
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // request is an empty request of the lane, with its credentials resolved.
 func (f *Forwarder) request(s *sending) (*Request, error) {
@@ -43,4 +46,16 @@ func (f *Forwarder) standIn(c caller) (other caller, ok bool) {
 		}
 	}
 	return caller{}, false
+}
+
+// wakeKeys tries what waits because of its key. What the upstream or a limit has
+// wait goes on waiting.
+func (f *Forwarder) wakeKeys() {
+	f.mu.Lock()
+	for _, r := range f.lanes {
+		r.releaseFrom = time.Time{}
+	}
+	f.mu.Unlock()
+	f.waits.wakeRefusedKeys()
+	f.poke()
 }

@@ -302,6 +302,17 @@ func (w *waits) wake() {
 	}
 }
 
+// wakeRefusedKeys makes the waits due now of keys that are refused.
+func (w *waits) wakeRefusedKeys() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, one := range w.m {
+		if one.Scope == ScopeCredential.String() && !one.named {
+			one.Until = time.Time{}
+		}
+	}
+}
+
 // sentence says what happened, for status and logs.
 func sentence(o *Outcome) string {
 	x := &o.Exchange

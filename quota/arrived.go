@@ -4,23 +4,14 @@ import "time"
 
 // Arrived implements Ledger.
 func (b *book) Arrived(account string, ids []TraceID) ([]bool, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
 	out := make([]bool, len(ids))
-	if err := b.ready(); err != nil {
-		return nil, err
-	}
-	a := b.accounts[account]
-	if a == nil {
-		return out, nil
-	}
-	if err := b.load(a, len(ids), func(i int) TraceID { return ids[i] }); err != nil {
-		return nil, err
-	}
-	for i, id := range ids {
-		e := b.entry(id)
+	err := b.look(account, ids, func(i int) {
+		e := b.entry(ids[i])
 		s := State(e.State)
 		out[i] = s == Counted || s == Follower || e.Flags&(flagAttempted|flagCounted) != 0
+	})
+	if err != nil {
+		return nil, err
 	}
 	return out, nil
 }

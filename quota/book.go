@@ -436,23 +436,32 @@ func (b *book) Move(s *Selection) ([]bool, error) {
 
 // States implements Ledger.
 func (b *book) States(account string, ids []TraceID) ([]State, error) {
+	out := make([]State, len(ids))
+	if err := b.look(account, ids, func(i int) { out[i] = State(b.entry(ids[i]).State) }); err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// look calls fn for each of an account's traces once its entry is loaded; for
+// none if the account is not known. mu is held meanwhile.
+func (b *book) look(account string, ids []TraceID, fn func(i int)) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	out := make([]State, len(ids))
 	if err := b.ready(); err != nil {
-		return nil, err
+		return err
 	}
 	a := b.accounts[account]
 	if a == nil {
-		return out, nil
+		return nil
 	}
 	if err := b.load(a, len(ids), func(i int) TraceID { return ids[i] }); err != nil {
-		return nil, err
+		return err
 	}
-	for i, id := range ids {
-		out[i] = State(b.entry(id).State)
+	for i := range ids {
+		fn(i)
 	}
-	return out, nil
+	return nil
 }
 
 // Turn implements Ledger.

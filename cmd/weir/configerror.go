@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"weir/internal/spelling"
 )
 
 // problem is one thing wrong with the configuration.
@@ -106,7 +108,7 @@ func suggestion(word string) string { return " (did you mean " + word + "?)" }
 func didYouMean(word string, candidates []string) string {
 	best, bestDistance := "", utf8.RuneCountInString(word)/3+2
 	for _, candidate := range candidates {
-		if distance := editDistance(word, candidate); distance < bestDistance {
+		if distance := spelling.Distance(word, candidate); distance < bestDistance {
 			best, bestDistance = candidate, distance
 		}
 	}
@@ -114,33 +116,6 @@ func didYouMean(word string, candidates []string) string {
 		return ""
 	}
 	return suggestion(best)
-}
-
-// editDistance counts the insertions, deletions and substitutions between a
-// and b (Levenshtein), by bytes: names here are ASCII. Words longer than any
-// name are not worth measuring.
-func editDistance(a, b string) int {
-	const longest = 64
-	if len(a) > longest || len(b) > longest {
-		return longest
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			next := min(row[j]+1, row[j+1]+1, diagonal+cost)
-			diagonal, row[j+1] = row[j+1], next
-		}
-	}
-	return row[len(b)]
 }
 
 // suggestName suggests the setting a wrong YAML name was meant to be: the same

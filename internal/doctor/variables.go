@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"weir/internal/spelling"
 	"weir/proxy/diagnose"
 )
 
@@ -117,7 +118,7 @@ func typoOf(name string) (typo, bool) {
 			if name == target {
 				return typo{}, false
 			}
-			d := editDistance(upper, target)
+			d := spelling.Distance(upper, target)
 			if bare := strings.NewReplacer("_", "", "-", ""); bare.Replace(upper) == bare.Replace(target) {
 				d = min(d, 1)
 			}
@@ -139,31 +140,6 @@ func typoOf(name string) (typo, bool) {
 		return best, true
 	}
 	return typo{}, false
-}
-
-// editDistance counts the insertions, deletions and substitutions between a
-// and b (Levenshtein), by bytes. Names that are much longer are not near.
-func editDistance(a, b string) int {
-	if len(a) > len(b)+maxTypo || len(b) > len(a)+maxTypo {
-		return maxTypo + 1
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			next := min(row[j]+1, row[j+1]+1, diagonal+cost)
-			diagonal, row[j+1] = row[j+1], next
-		}
-	}
-	return row[len(b)]
 }
 
 // families looks for variables of both families that contradict each other.

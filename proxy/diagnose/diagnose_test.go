@@ -39,7 +39,7 @@ func ago(d time.Duration) time.Time { return now.Add(-d) }
 func denied(status int, body, key string) diagnose.Facts {
 	return diagnose.Facts{
 		Time: now, URL: cloud, Status: status, Reason: fmt.Sprint("http_", status), Body: body,
-		Key: diagnose.ShapeOf(key), OwnKey: true, Runs: true,
+		Key: diagnose.ShapeOf(key), OwnKey: true,
 		History: diagnose.History{Since: ago(time.Minute)},
 	}
 }
@@ -107,6 +107,7 @@ var accessCatalogue = []refusal{
 	{"a key that worked until a moment ago, and reads are refused, too", diagnose.KeyRevoked, denied(403, forbidden, goodKey)},
 	{"403 beside 500", diagnose.UpstreamIncident, denied(403, forbidden, goodKey)},
 	{"403 for several keys at once", diagnose.UpstreamIncident, denied(403, forbidden, goodKey)},
+	{"403 while a limit is said to be reached", diagnose.RegionMismatch, denied(403, forbidden, goodKey)},
 	{"a key that was replaced", diagnose.StaleKey, denied(403, forbidden, goodKey)},
 	{"an organization's key without a workspace", diagnose.WorkspaceRequired, denied(403, `{"error":"org_scoped_key_requires_workspace","message":"This API key is org-scoped and requires workspace specification. Please provide 'X-Tenant-Id' header."}`, serviceKey)},
 	{"a workspace by its name", diagnose.WorkspaceNotUUID, denied(401, `{"detail":"UUID header value was not a valid UUID"}`, goodKey)},
@@ -198,6 +199,9 @@ var known = map[string]func(*diagnose.Facts){
 	},
 	"403 for several keys at once": func(f *diagnose.Facts) {
 		f.History.Accepted, f.History.OtherKeysRefused = ago(2*time.Minute), 3
+	},
+	"403 while a limit is said to be reached": func(f *diagnose.Facts) {
+		f.Probes.Limits = &diagnose.Reply{Time: now, Status: 200, Body: `{"in_reject_set": true,"usage_limit_type":"total_unique_traces"}`}
 	},
 	"a key that was replaced": func(f *diagnose.Facts) {
 		f.OwnKey, f.OwnHint = false, "lsv2_…cd"

@@ -28,10 +28,6 @@ type Facts struct {
 	// ServerDate is the answer's own time.
 	ServerDate time.Time
 
-	// Runs: the request had run operations; else spans.
-	Runs bool
-	// Items is how many.
-	Items int
 	// Key is the shape of the key that was sent.
 	Key Key
 	// Bearer: it went as Authorization: Bearer, as the caller had sent it.
@@ -42,8 +38,6 @@ type Facts struct {
 	OwnHint string
 	// Workspace is the header that was sent.
 	Workspace string
-	// OwnWorkspace: it is the one of weir's configuration.
-	OwnWorkspace bool
 
 	History History
 	Probes  Probes
@@ -61,8 +55,6 @@ type History struct {
 	// OtherKeysRefused is how many other keys, accepted within the hour before,
 	// are refused now.
 	OtherKeysRefused int
-	// OtherKeysAccepted is how many other keys were accepted since.
-	OtherKeysAccepted int
 	// ServerErrors is when the upstream last answered 5xx.
 	ServerErrors time.Time
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"time"
 )
@@ -38,7 +39,22 @@ var accessRules = []rule{
 	{KeyRevoked, keyRevoked, func(f *Facts) string {
 		return fmt.Sprintf("Create a new key in LangSmith (Settings > API Keys) and put it into %s%s. %s", f.keyPlace(), forWeir(f), thenSent(f))
 	}},
+	{QuotaMonth, usedUp, func(*Facts) string {
+		return "Look at LangSmith under Settings > Usage: if a limit is reached, raise it or wait for the 1st. The data is kept."
+	}},
 }
+
+// usedUp: two stray reports tie a 403 to a plan's limit. LangSmith's own word on
+// that is asked for; it does not say that this is why.
+func usedUp(f *Facts) (Confidence, []string) {
+	p := f.Probes.Limits
+	if !unspecific(f) || !p.ok() || !inRejectSet.MatchString(p.Body) {
+		return "", nil
+	}
+	return Possible, []string{answered(f), "LangSmith says that it refuses the workspace's data for a limit (usage_limits)."}
+}
+
+var inRejectSet = regexp.MustCompile(`"in_reject_set"\s*:\s*true`)
 
 // forWeir says how a setting takes effect.
 func forWeir(f *Facts) string {
