@@ -14,7 +14,7 @@ import (
 
 // probesCase reports whether a lane's next request is one for its case: where
 // nothing is pending, and with run operations always, as what is in the case is
-// older than all that is pending.
+// older than what is pending, but for the rest of a frame (pendingOlder).
 func (f *Forwarder) probesCase(s *queue.LaneStats, lane Lane) bool {
 	return (s.PendingFrames == 0 || lane.Protocol == ProtocolRuns) && f.cases.mayRelease(s.ID, healsWithLane)
 }
