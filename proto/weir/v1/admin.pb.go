@@ -253,17 +253,23 @@ type GetStatusResponse struct {
 	Disk *Disk `protobuf:"bytes,6,opt,name=disk,proto3" json:"disk,omitempty"`
 	// The upstream as a whole.
 	Upstream *UpstreamStatus `protobuf:"bytes,7,opt,name=upstream,proto3" json:"upstream,omitempty"`
-	// Causes of refusal with quarantined data.
+	// Causes of refusal with quarantined data; a hundred at most.
 	Cases []*Case `protobuf:"bytes,8,rep,name=cases,proto3" json:"cases,omitempty"`
-	// What needs a person, in plain sentences; empty when all is well.
+	// What needs a person, in plain sentences, twenty at most with a last one
+	// that says how many more there are; empty when all is well.
 	Problems []string `protobuf:"bytes,9,rep,name=problems,proto3" json:"problems,omitempty"`
 	// Set while weir takes no new data because it is draining.
 	Draining bool `protobuf:"varint,10,opt,name=draining,proto3" json:"draining,omitempty"`
 	// Traces whose times were moved since this process started, because they lay
 	// outside the upstream's start-time window.
 	RestampedTraces int64 `protobuf:"varint,11,opt,name=restamped_traces,json=restampedTraces,proto3" json:"restamped_traces,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// How fast data comes and goes.
+	Flow *Flow `protobuf:"bytes,12,opt,name=flow,proto3" json:"flow,omitempty"`
+	// All cases, counted; the list above has the first hundred of them, those
+	// that need a person first.
+	CaseCounts    *CaseCounts `protobuf:"bytes,13,opt,name=case_counts,json=caseCounts,proto3" json:"case_counts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetStatusResponse) Reset() {
@@ -373,6 +379,176 @@ func (x *GetStatusResponse) GetRestampedTraces() int64 {
 	return 0
 }
 
+func (x *GetStatusResponse) GetFlow() *Flow {
+	if x != nil {
+		return x.Flow
+	}
+	return nil
+}
+
+func (x *GetStatusResponse) GetCaseCounts() *CaseCounts {
+	if x != nil {
+		return x.CaseCounts
+	}
+	return nil
+}
+
+// Flow is how fast data comes and goes, over about the last minute.
+type Flow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Items accepted in a second.
+	AcceptedPerSecond float64 `protobuf:"fixed64,1,opt,name=accepted_per_second,json=acceptedPerSecond,proto3" json:"accepted_per_second,omitempty"`
+	// Items delivered in a second.
+	DeliveredPerSecond float64 `protobuf:"fixed64,2,opt,name=delivered_per_second,json=deliveredPerSecond,proto3" json:"delivered_per_second,omitempty"`
+	// Bytes sent upstream in a second, as encoded.
+	SentBytesPerSecond float64 `protobuf:"fixed64,3,opt,name=sent_bytes_per_second,json=sentBytesPerSecond,proto3" json:"sent_bytes_per_second,omitempty"`
+	// How long what is pending takes at this pace; absent while nothing is
+	// pending, and where it does not grow less.
+	DrainedIn     *durationpb.Duration `protobuf:"bytes,4,opt,name=drained_in,json=drainedIn,proto3" json:"drained_in,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Flow) Reset() {
+	*x = Flow{}
+	mi := &file_weir_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Flow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Flow) ProtoMessage() {}
+
+func (x *Flow) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Flow.ProtoReflect.Descriptor instead.
+func (*Flow) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Flow) GetAcceptedPerSecond() float64 {
+	if x != nil {
+		return x.AcceptedPerSecond
+	}
+	return 0
+}
+
+func (x *Flow) GetDeliveredPerSecond() float64 {
+	if x != nil {
+		return x.DeliveredPerSecond
+	}
+	return 0
+}
+
+func (x *Flow) GetSentBytesPerSecond() float64 {
+	if x != nil {
+		return x.SentBytesPerSecond
+	}
+	return 0
+}
+
+func (x *Flow) GetDrainedIn() *durationpb.Duration {
+	if x != nil {
+		return x.DrainedIn
+	}
+	return nil
+}
+
+// CaseCounts counts the open cases by who has to act.
+type CaseCounts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All of them.
+	Cases int32 `protobuf:"varint,1,opt,name=cases,proto3" json:"cases,omitempty"`
+	// Of these, those that will not heal by themselves.
+	NeedsPerson int32 `protobuf:"varint,2,opt,name=needs_person,json=needsPerson,proto3" json:"needs_person,omitempty"`
+	// Those that weir tries by itself.
+	Probing int32 `protobuf:"varint,3,opt,name=probing,proto3" json:"probing,omitempty"`
+	// Those being released or discarded.
+	Releasing int32 `protobuf:"varint,4,opt,name=releasing,proto3" json:"releasing,omitempty"`
+	// Items in all of them.
+	Items         int64 `protobuf:"varint,5,opt,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CaseCounts) Reset() {
+	*x = CaseCounts{}
+	mi := &file_weir_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CaseCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CaseCounts) ProtoMessage() {}
+
+func (x *CaseCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CaseCounts.ProtoReflect.Descriptor instead.
+func (*CaseCounts) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CaseCounts) GetCases() int32 {
+	if x != nil {
+		return x.Cases
+	}
+	return 0
+}
+
+func (x *CaseCounts) GetNeedsPerson() int32 {
+	if x != nil {
+		return x.NeedsPerson
+	}
+	return 0
+}
+
+func (x *CaseCounts) GetProbing() int32 {
+	if x != nil {
+		return x.Probing
+	}
+	return 0
+}
+
+func (x *CaseCounts) GetReleasing() int32 {
+	if x != nil {
+		return x.Releasing
+	}
+	return 0
+}
+
+func (x *CaseCounts) GetItems() int64 {
+	if x != nil {
+		return x.Items
+	}
+	return 0
+}
+
 // Totals counts items (a span, a run operation).
 type Totals struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -396,7 +572,7 @@ type Totals struct {
 
 func (x *Totals) Reset() {
 	*x = Totals{}
-	mi := &file_weir_v1_admin_proto_msgTypes[2]
+	mi := &file_weir_v1_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -408,7 +584,7 @@ func (x *Totals) String() string {
 func (*Totals) ProtoMessage() {}
 
 func (x *Totals) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[2]
+	mi := &file_weir_v1_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -421,7 +597,7 @@ func (x *Totals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Totals.ProtoReflect.Descriptor instead.
 func (*Totals) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Totals) GetAcceptedItems() int64 {
@@ -515,7 +691,7 @@ type Lane struct {
 
 func (x *Lane) Reset() {
 	*x = Lane{}
-	mi := &file_weir_v1_admin_proto_msgTypes[3]
+	mi := &file_weir_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -527,7 +703,7 @@ func (x *Lane) String() string {
 func (*Lane) ProtoMessage() {}
 
 func (x *Lane) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[3]
+	mi := &file_weir_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -540,7 +716,7 @@ func (x *Lane) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lane.ProtoReflect.Descriptor instead.
 func (*Lane) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Lane) GetId() uint32 {
@@ -676,7 +852,7 @@ type Disk struct {
 
 func (x *Disk) Reset() {
 	*x = Disk{}
-	mi := &file_weir_v1_admin_proto_msgTypes[4]
+	mi := &file_weir_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +864,7 @@ func (x *Disk) String() string {
 func (*Disk) ProtoMessage() {}
 
 func (x *Disk) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[4]
+	mi := &file_weir_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +877,7 @@ func (x *Disk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Disk.ProtoReflect.Descriptor instead.
 func (*Disk) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Disk) GetUsedBytes() int64 {
@@ -763,7 +939,7 @@ type UpstreamStatus struct {
 
 func (x *UpstreamStatus) Reset() {
 	*x = UpstreamStatus{}
-	mi := &file_weir_v1_admin_proto_msgTypes[5]
+	mi := &file_weir_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +951,7 @@ func (x *UpstreamStatus) String() string {
 func (*UpstreamStatus) ProtoMessage() {}
 
 func (x *UpstreamStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[5]
+	mi := &file_weir_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +964,7 @@ func (x *UpstreamStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpstreamStatus.ProtoReflect.Descriptor instead.
 func (*UpstreamStatus) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *UpstreamStatus) GetUrl() string {
@@ -850,7 +1026,7 @@ type Case struct {
 
 func (x *Case) Reset() {
 	*x = Case{}
-	mi := &file_weir_v1_admin_proto_msgTypes[6]
+	mi := &file_weir_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +1038,7 @@ func (x *Case) String() string {
 func (*Case) ProtoMessage() {}
 
 func (x *Case) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[6]
+	mi := &file_weir_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +1051,7 @@ func (x *Case) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Case.ProtoReflect.Descriptor instead.
 func (*Case) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Case) GetId() uint64 {
@@ -966,7 +1142,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[7]
+	mi := &file_weir_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -978,7 +1154,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[7]
+	mi := &file_weir_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -991,7 +1167,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *DrainRequest) GetTimeout() *durationpb.Duration {
@@ -1018,7 +1194,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[8]
+	mi := &file_weir_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1206,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[8]
+	mi := &file_weir_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1219,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *DrainResponse) GetPendingItems() int64 {
@@ -1083,7 +1259,7 @@ type GetQuotaRequest struct {
 
 func (x *GetQuotaRequest) Reset() {
 	*x = GetQuotaRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[9]
+	mi := &file_weir_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1271,7 @@ func (x *GetQuotaRequest) String() string {
 func (*GetQuotaRequest) ProtoMessage() {}
 
 func (x *GetQuotaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[9]
+	mi := &file_weir_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1284,7 @@ func (x *GetQuotaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuotaRequest.ProtoReflect.Descriptor instead.
 func (*GetQuotaRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 // GetQuotaResponse is where every account stands.
@@ -1122,7 +1298,7 @@ type GetQuotaResponse struct {
 
 func (x *GetQuotaResponse) Reset() {
 	*x = GetQuotaResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[10]
+	mi := &file_weir_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1310,7 @@ func (x *GetQuotaResponse) String() string {
 func (*GetQuotaResponse) ProtoMessage() {}
 
 func (x *GetQuotaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[10]
+	mi := &file_weir_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1323,7 @@ func (x *GetQuotaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetQuotaResponse.ProtoReflect.Descriptor instead.
 func (*GetQuotaResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetQuotaResponse) GetScopes() []*QuotaScope {
@@ -1214,14 +1390,16 @@ type QuotaScope struct {
 	// while too little is known.
 	PerDay *float64 `protobuf:"fixed64,21,opt,name=per_day,json=perDay,proto3,oneof" json:"per_day,omitempty"`
 	// The most held traces that the next month's turn releases; absent for all.
-	TurnRelease   *int32 `protobuf:"varint,22,opt,name=turn_release,json=turnRelease,proto3,oneof" json:"turn_release,omitempty"`
+	TurnRelease *int32 `protobuf:"varint,22,opt,name=turn_release,json=turnRelease,proto3,oneof" json:"turn_release,omitempty"`
+	// How the month went, a point for each day that weir knows of, oldest first.
+	Days          []*QuotaDay `protobuf:"bytes,23,rep,name=days,proto3" json:"days,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *QuotaScope) Reset() {
 	*x = QuotaScope{}
-	mi := &file_weir_v1_admin_proto_msgTypes[11]
+	mi := &file_weir_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1411,7 @@ func (x *QuotaScope) String() string {
 func (*QuotaScope) ProtoMessage() {}
 
 func (x *QuotaScope) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[11]
+	mi := &file_weir_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1424,7 @@ func (x *QuotaScope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaScope.ProtoReflect.Descriptor instead.
 func (*QuotaScope) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *QuotaScope) GetAccount() string {
@@ -1403,6 +1581,77 @@ func (x *QuotaScope) GetTurnRelease() int32 {
 	return 0
 }
 
+func (x *QuotaScope) GetDays() []*QuotaDay {
+	if x != nil {
+		return x.Days
+	}
+	return nil
+}
+
+// QuotaDay is one day of an account's month.
+type QuotaDay struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The day in UTC, "2026-11-24".
+	Day string `protobuf:"bytes,1,opt,name=day,proto3" json:"day,omitempty"`
+	// New traces of that day that weir sent.
+	Traces int32 `protobuf:"varint,2,opt,name=traces,proto3" json:"traces,omitempty"`
+	// New traces of that day that were held or dropped, not sent.
+	TracesKeptBack int32 `protobuf:"varint,3,opt,name=traces_kept_back,json=tracesKeptBack,proto3" json:"traces_kept_back,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *QuotaDay) Reset() {
+	*x = QuotaDay{}
+	mi := &file_weir_v1_admin_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuotaDay) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuotaDay) ProtoMessage() {}
+
+func (x *QuotaDay) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuotaDay.ProtoReflect.Descriptor instead.
+func (*QuotaDay) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *QuotaDay) GetDay() string {
+	if x != nil {
+		return x.Day
+	}
+	return ""
+}
+
+func (x *QuotaDay) GetTraces() int32 {
+	if x != nil {
+		return x.Traces
+	}
+	return 0
+}
+
+func (x *QuotaDay) GetTracesKeptBack() int32 {
+	if x != nil {
+		return x.TracesKeptBack
+	}
+	return 0
+}
+
 // QuotaWindow is one of LangSmith's hourly limits.
 type QuotaWindow struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1420,7 +1669,7 @@ type QuotaWindow struct {
 
 func (x *QuotaWindow) Reset() {
 	*x = QuotaWindow{}
-	mi := &file_weir_v1_admin_proto_msgTypes[12]
+	mi := &file_weir_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1432,7 +1681,7 @@ func (x *QuotaWindow) String() string {
 func (*QuotaWindow) ProtoMessage() {}
 
 func (x *QuotaWindow) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[12]
+	mi := &file_weir_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1445,7 +1694,7 @@ func (x *QuotaWindow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaWindow.ProtoReflect.Descriptor instead.
 func (*QuotaWindow) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *QuotaWindow) GetName() string {
@@ -1500,7 +1749,7 @@ type QuotaProject struct {
 
 func (x *QuotaProject) Reset() {
 	*x = QuotaProject{}
-	mi := &file_weir_v1_admin_proto_msgTypes[13]
+	mi := &file_weir_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +1761,7 @@ func (x *QuotaProject) String() string {
 func (*QuotaProject) ProtoMessage() {}
 
 func (x *QuotaProject) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[13]
+	mi := &file_weir_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +1774,7 @@ func (x *QuotaProject) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaProject.ProtoReflect.Descriptor instead.
 func (*QuotaProject) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *QuotaProject) GetProject() string {
@@ -1598,7 +1847,7 @@ type QuotaRelease struct {
 
 func (x *QuotaRelease) Reset() {
 	*x = QuotaRelease{}
-	mi := &file_weir_v1_admin_proto_msgTypes[14]
+	mi := &file_weir_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1859,7 @@ func (x *QuotaRelease) String() string {
 func (*QuotaRelease) ProtoMessage() {}
 
 func (x *QuotaRelease) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[14]
+	mi := &file_weir_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1872,7 @@ func (x *QuotaRelease) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuotaRelease.ProtoReflect.Descriptor instead.
 func (*QuotaRelease) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *QuotaRelease) GetReason() string {
@@ -1679,7 +1928,7 @@ type SetQuotaRequest struct {
 
 func (x *SetQuotaRequest) Reset() {
 	*x = SetQuotaRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[15]
+	mi := &file_weir_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1691,7 +1940,7 @@ func (x *SetQuotaRequest) String() string {
 func (*SetQuotaRequest) ProtoMessage() {}
 
 func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[15]
+	mi := &file_weir_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1704,7 +1953,7 @@ func (x *SetQuotaRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetQuotaRequest.ProtoReflect.Descriptor instead.
 func (*SetQuotaRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SetQuotaRequest) GetAccount() string {
@@ -1746,7 +1995,7 @@ type SetQuotaResponse struct {
 
 func (x *SetQuotaResponse) Reset() {
 	*x = SetQuotaResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[16]
+	mi := &file_weir_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1758,7 +2007,7 @@ func (x *SetQuotaResponse) String() string {
 func (*SetQuotaResponse) ProtoMessage() {}
 
 func (x *SetQuotaResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[16]
+	mi := &file_weir_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1771,7 +2020,7 @@ func (x *SetQuotaResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetQuotaResponse.ProtoReflect.Descriptor instead.
 func (*SetQuotaResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SetQuotaResponse) GetScope() *QuotaScope {
@@ -1801,7 +2050,7 @@ type ReleaseHeldRequest struct {
 
 func (x *ReleaseHeldRequest) Reset() {
 	*x = ReleaseHeldRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[17]
+	mi := &file_weir_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +2062,7 @@ func (x *ReleaseHeldRequest) String() string {
 func (*ReleaseHeldRequest) ProtoMessage() {}
 
 func (x *ReleaseHeldRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[17]
+	mi := &file_weir_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +2075,7 @@ func (x *ReleaseHeldRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseHeldRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseHeldRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReleaseHeldRequest) GetAccount() string {
@@ -1879,7 +2128,7 @@ type ReleaseHeldResponse struct {
 
 func (x *ReleaseHeldResponse) Reset() {
 	*x = ReleaseHeldResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[18]
+	mi := &file_weir_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1891,7 +2140,7 @@ func (x *ReleaseHeldResponse) String() string {
 func (*ReleaseHeldResponse) ProtoMessage() {}
 
 func (x *ReleaseHeldResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[18]
+	mi := &file_weir_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1904,7 +2153,7 @@ func (x *ReleaseHeldResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseHeldResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseHeldResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReleaseHeldResponse) GetTraces() int32 {
@@ -1938,7 +2187,7 @@ type SendTestRequest struct {
 
 func (x *SendTestRequest) Reset() {
 	*x = SendTestRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[19]
+	mi := &file_weir_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1950,7 +2199,7 @@ func (x *SendTestRequest) String() string {
 func (*SendTestRequest) ProtoMessage() {}
 
 func (x *SendTestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[19]
+	mi := &file_weir_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1963,7 +2212,7 @@ func (x *SendTestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendTestRequest.ProtoReflect.Descriptor instead.
 func (*SendTestRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SendTestRequest) GetWay() SendTestWay {
@@ -2007,7 +2256,7 @@ type SendTestResponse struct {
 
 func (x *SendTestResponse) Reset() {
 	*x = SendTestResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[20]
+	mi := &file_weir_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2019,7 +2268,7 @@ func (x *SendTestResponse) String() string {
 func (*SendTestResponse) ProtoMessage() {}
 
 func (x *SendTestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[20]
+	mi := &file_weir_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2032,7 +2281,7 @@ func (x *SendTestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendTestResponse.ProtoReflect.Descriptor instead.
 func (*SendTestResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SendTestResponse) GetStep() *SendTestStep {
@@ -2066,7 +2315,7 @@ type SendTestStep struct {
 
 func (x *SendTestStep) Reset() {
 	*x = SendTestStep{}
-	mi := &file_weir_v1_admin_proto_msgTypes[21]
+	mi := &file_weir_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2327,7 @@ func (x *SendTestStep) String() string {
 func (*SendTestStep) ProtoMessage() {}
 
 func (x *SendTestStep) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[21]
+	mi := &file_weir_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2340,7 @@ func (x *SendTestStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendTestStep.ProtoReflect.Descriptor instead.
 func (*SendTestStep) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SendTestStep) GetName() string {
@@ -2160,7 +2409,7 @@ type SendTestResult struct {
 
 func (x *SendTestResult) Reset() {
 	*x = SendTestResult{}
-	mi := &file_weir_v1_admin_proto_msgTypes[22]
+	mi := &file_weir_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2172,7 +2421,7 @@ func (x *SendTestResult) String() string {
 func (*SendTestResult) ProtoMessage() {}
 
 func (x *SendTestResult) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[22]
+	mi := &file_weir_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2185,7 +2434,7 @@ func (x *SendTestResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SendTestResult.ProtoReflect.Descriptor instead.
 func (*SendTestResult) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *SendTestResult) GetOk() bool {
@@ -2342,7 +2591,7 @@ type QuarantineCase struct {
 
 func (x *QuarantineCase) Reset() {
 	*x = QuarantineCase{}
-	mi := &file_weir_v1_admin_proto_msgTypes[23]
+	mi := &file_weir_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2354,7 +2603,7 @@ func (x *QuarantineCase) String() string {
 func (*QuarantineCase) ProtoMessage() {}
 
 func (x *QuarantineCase) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[23]
+	mi := &file_weir_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2367,7 +2616,7 @@ func (x *QuarantineCase) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QuarantineCase.ProtoReflect.Descriptor instead.
 func (*QuarantineCase) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *QuarantineCase) GetId() uint32 {
@@ -2562,7 +2811,7 @@ type CaseCause struct {
 
 func (x *CaseCause) Reset() {
 	*x = CaseCause{}
-	mi := &file_weir_v1_admin_proto_msgTypes[24]
+	mi := &file_weir_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2574,7 +2823,7 @@ func (x *CaseCause) String() string {
 func (*CaseCause) ProtoMessage() {}
 
 func (x *CaseCause) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[24]
+	mi := &file_weir_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2587,7 +2836,7 @@ func (x *CaseCause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaseCause.ProtoReflect.Descriptor instead.
 func (*CaseCause) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CaseCause) GetCause() string {
@@ -2651,7 +2900,7 @@ type CaseExchange struct {
 
 func (x *CaseExchange) Reset() {
 	*x = CaseExchange{}
-	mi := &file_weir_v1_admin_proto_msgTypes[25]
+	mi := &file_weir_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2663,7 +2912,7 @@ func (x *CaseExchange) String() string {
 func (*CaseExchange) ProtoMessage() {}
 
 func (x *CaseExchange) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[25]
+	mi := &file_weir_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2676,7 +2925,7 @@ func (x *CaseExchange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaseExchange.ProtoReflect.Descriptor instead.
 func (*CaseExchange) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CaseExchange) GetTime() *timestamppb.Timestamp {
@@ -2776,7 +3025,7 @@ type CaseHeader struct {
 
 func (x *CaseHeader) Reset() {
 	*x = CaseHeader{}
-	mi := &file_weir_v1_admin_proto_msgTypes[26]
+	mi := &file_weir_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2788,7 +3037,7 @@ func (x *CaseHeader) String() string {
 func (*CaseHeader) ProtoMessage() {}
 
 func (x *CaseHeader) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[26]
+	mi := &file_weir_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2801,7 +3050,7 @@ func (x *CaseHeader) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaseHeader.ProtoReflect.Descriptor instead.
 func (*CaseHeader) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CaseHeader) GetName() string {
@@ -2818,16 +3067,26 @@ func (x *CaseHeader) GetValue() string {
 	return ""
 }
 
-// ListCasesRequest asks for the cases; it has no fields yet.
+// ListCasesRequest asks for cases, a page at a time.
 type ListCasesRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The most cases in one answer, up to 1,000; 0: 100.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the answer before; empty for the first page.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only cases of this cause; empty: all.
+	Cause string `protobuf:"bytes,3,opt,name=cause,proto3" json:"cause,omitempty"`
+	// Only cases in this state, as in QuarantineCase; empty: all.
+	State string `protobuf:"bytes,4,opt,name=state,proto3" json:"state,omitempty"`
+	// Only cases of this lane; 0: all.
+	Lane          uint32 `protobuf:"varint,5,opt,name=lane,proto3" json:"lane,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListCasesRequest) Reset() {
 	*x = ListCasesRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[27]
+	mi := &file_weir_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2839,7 +3098,7 @@ func (x *ListCasesRequest) String() string {
 func (*ListCasesRequest) ProtoMessage() {}
 
 func (x *ListCasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[27]
+	mi := &file_weir_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2852,21 +3111,60 @@ func (x *ListCasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCasesRequest.ProtoReflect.Descriptor instead.
 func (*ListCasesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ListCasesRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListCasesRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListCasesRequest) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *ListCasesRequest) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *ListCasesRequest) GetLane() uint32 {
+	if x != nil {
+		return x.Lane
+	}
+	return 0
 }
 
 // ListCasesResponse is what is in quarantine.
 type ListCasesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Oldest first; empty when nothing was refused.
-	Cases         []*QuarantineCase `protobuf:"bytes,1,rep,name=cases,proto3" json:"cases,omitempty"`
+	Cases []*QuarantineCase `protobuf:"bytes,1,rep,name=cases,proto3" json:"cases,omitempty"`
+	// For the next page; empty after the last one.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// All cases there are, whatever was asked for.
+	Counts        *CaseCounts `protobuf:"bytes,3,opt,name=counts,proto3" json:"counts,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ListCasesResponse) Reset() {
 	*x = ListCasesResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[28]
+	mi := &file_weir_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2878,7 +3176,7 @@ func (x *ListCasesResponse) String() string {
 func (*ListCasesResponse) ProtoMessage() {}
 
 func (x *ListCasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[28]
+	mi := &file_weir_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2891,12 +3189,26 @@ func (x *ListCasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCasesResponse.ProtoReflect.Descriptor instead.
 func (*ListCasesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListCasesResponse) GetCases() []*QuarantineCase {
 	if x != nil {
 		return x.Cases
+	}
+	return nil
+}
+
+func (x *ListCasesResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListCasesResponse) GetCounts() *CaseCounts {
+	if x != nil {
+		return x.Counts
 	}
 	return nil
 }
@@ -2912,7 +3224,7 @@ type GetCaseRequest struct {
 
 func (x *GetCaseRequest) Reset() {
 	*x = GetCaseRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[29]
+	mi := &file_weir_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2924,7 +3236,7 @@ func (x *GetCaseRequest) String() string {
 func (*GetCaseRequest) ProtoMessage() {}
 
 func (x *GetCaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[29]
+	mi := &file_weir_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2937,7 +3249,7 @@ func (x *GetCaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCaseRequest.ProtoReflect.Descriptor instead.
 func (*GetCaseRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetCaseRequest) GetId() uint32 {
@@ -2953,14 +3265,16 @@ type GetCaseResponse struct {
 	// The case.
 	Case *QuarantineCase `protobuf:"bytes,1,opt,name=case,proto3" json:"case,omitempty"`
 	// The exchange that opened it.
-	Exchange      *CaseExchange `protobuf:"bytes,2,opt,name=exchange,proto3" json:"exchange,omitempty"`
+	Exchange *CaseExchange `protobuf:"bytes,2,opt,name=exchange,proto3" json:"exchange,omitempty"`
+	// The first few of its traces, at most ten, as UUIDs. FindTrace says more.
+	TraceIds      []string `protobuf:"bytes,3,rep,name=trace_ids,json=traceIds,proto3" json:"trace_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetCaseResponse) Reset() {
 	*x = GetCaseResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[30]
+	mi := &file_weir_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2972,7 +3286,7 @@ func (x *GetCaseResponse) String() string {
 func (*GetCaseResponse) ProtoMessage() {}
 
 func (x *GetCaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[30]
+	mi := &file_weir_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2985,7 +3299,7 @@ func (x *GetCaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCaseResponse.ProtoReflect.Descriptor instead.
 func (*GetCaseResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetCaseResponse) GetCase() *QuarantineCase {
@@ -2998,6 +3312,13 @@ func (x *GetCaseResponse) GetCase() *QuarantineCase {
 func (x *GetCaseResponse) GetExchange() *CaseExchange {
 	if x != nil {
 		return x.Exchange
+	}
+	return nil
+}
+
+func (x *GetCaseResponse) GetTraceIds() []string {
+	if x != nil {
+		return x.TraceIds
 	}
 	return nil
 }
@@ -3021,7 +3342,7 @@ type ReleaseCasesRequest struct {
 
 func (x *ReleaseCasesRequest) Reset() {
 	*x = ReleaseCasesRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[31]
+	mi := &file_weir_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3033,7 +3354,7 @@ func (x *ReleaseCasesRequest) String() string {
 func (*ReleaseCasesRequest) ProtoMessage() {}
 
 func (x *ReleaseCasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[31]
+	mi := &file_weir_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3046,7 +3367,7 @@ func (x *ReleaseCasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseCasesRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseCasesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReleaseCasesRequest) GetIds() []uint32 {
@@ -3092,7 +3413,7 @@ type ReleaseCasesResponse struct {
 
 func (x *ReleaseCasesResponse) Reset() {
 	*x = ReleaseCasesResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[32]
+	mi := &file_weir_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3104,7 +3425,7 @@ func (x *ReleaseCasesResponse) String() string {
 func (*ReleaseCasesResponse) ProtoMessage() {}
 
 func (x *ReleaseCasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[32]
+	mi := &file_weir_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3117,7 +3438,7 @@ func (x *ReleaseCasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseCasesResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseCasesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReleaseCasesResponse) GetCases() []*QuarantineCase {
@@ -3156,7 +3477,7 @@ type DiscardCasesRequest struct {
 
 func (x *DiscardCasesRequest) Reset() {
 	*x = DiscardCasesRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[33]
+	mi := &file_weir_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3168,7 +3489,7 @@ func (x *DiscardCasesRequest) String() string {
 func (*DiscardCasesRequest) ProtoMessage() {}
 
 func (x *DiscardCasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[33]
+	mi := &file_weir_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3181,7 +3502,7 @@ func (x *DiscardCasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardCasesRequest.ProtoReflect.Descriptor instead.
 func (*DiscardCasesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DiscardCasesRequest) GetIds() []uint32 {
@@ -3224,7 +3545,7 @@ type DiscardCasesResponse struct {
 
 func (x *DiscardCasesResponse) Reset() {
 	*x = DiscardCasesResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[34]
+	mi := &file_weir_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3236,7 +3557,7 @@ func (x *DiscardCasesResponse) String() string {
 func (*DiscardCasesResponse) ProtoMessage() {}
 
 func (x *DiscardCasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[34]
+	mi := &file_weir_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3249,7 +3570,7 @@ func (x *DiscardCasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardCasesResponse.ProtoReflect.Descriptor instead.
 func (*DiscardCasesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DiscardCasesResponse) GetCases() []*QuarantineCase {
@@ -3300,7 +3621,7 @@ type ExportCasesRequest struct {
 
 func (x *ExportCasesRequest) Reset() {
 	*x = ExportCasesRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[35]
+	mi := &file_weir_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3312,7 +3633,7 @@ func (x *ExportCasesRequest) String() string {
 func (*ExportCasesRequest) ProtoMessage() {}
 
 func (x *ExportCasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[35]
+	mi := &file_weir_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3325,7 +3646,7 @@ func (x *ExportCasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportCasesRequest.ProtoReflect.Descriptor instead.
 func (*ExportCasesRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ExportCasesRequest) GetIds() []uint32 {
@@ -3355,7 +3676,7 @@ type ExportCasesResponse struct {
 
 func (x *ExportCasesResponse) Reset() {
 	*x = ExportCasesResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[36]
+	mi := &file_weir_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3367,7 +3688,7 @@ func (x *ExportCasesResponse) String() string {
 func (*ExportCasesResponse) ProtoMessage() {}
 
 func (x *ExportCasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[36]
+	mi := &file_weir_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3380,7 +3701,7 @@ func (x *ExportCasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportCasesResponse.ProtoReflect.Descriptor instead.
 func (*ExportCasesResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ExportCasesResponse) GetChunk() []byte {
@@ -3412,7 +3733,7 @@ type ExportSummary struct {
 
 func (x *ExportSummary) Reset() {
 	*x = ExportSummary{}
-	mi := &file_weir_v1_admin_proto_msgTypes[37]
+	mi := &file_weir_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3424,7 +3745,7 @@ func (x *ExportSummary) String() string {
 func (*ExportSummary) ProtoMessage() {}
 
 func (x *ExportSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[37]
+	mi := &file_weir_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3437,7 +3758,7 @@ func (x *ExportSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportSummary.ProtoReflect.Descriptor instead.
 func (*ExportSummary) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ExportSummary) GetCases() int32 {
@@ -3473,7 +3794,7 @@ type FindTraceRequest struct {
 
 func (x *FindTraceRequest) Reset() {
 	*x = FindTraceRequest{}
-	mi := &file_weir_v1_admin_proto_msgTypes[38]
+	mi := &file_weir_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3485,7 +3806,7 @@ func (x *FindTraceRequest) String() string {
 func (*FindTraceRequest) ProtoMessage() {}
 
 func (x *FindTraceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[38]
+	mi := &file_weir_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3498,7 +3819,7 @@ func (x *FindTraceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindTraceRequest.ProtoReflect.Descriptor instead.
 func (*FindTraceRequest) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *FindTraceRequest) GetTraceId() string {
@@ -3524,7 +3845,7 @@ type FindTraceResponse struct {
 
 func (x *FindTraceResponse) Reset() {
 	*x = FindTraceResponse{}
-	mi := &file_weir_v1_admin_proto_msgTypes[39]
+	mi := &file_weir_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3536,7 +3857,7 @@ func (x *FindTraceResponse) String() string {
 func (*FindTraceResponse) ProtoMessage() {}
 
 func (x *FindTraceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[39]
+	mi := &file_weir_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3549,7 +3870,7 @@ func (x *FindTraceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FindTraceResponse.ProtoReflect.Descriptor instead.
 func (*FindTraceResponse) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *FindTraceResponse) GetTraceId() string {
@@ -3610,7 +3931,7 @@ type TracePlace struct {
 
 func (x *TracePlace) Reset() {
 	*x = TracePlace{}
-	mi := &file_weir_v1_admin_proto_msgTypes[40]
+	mi := &file_weir_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3622,7 +3943,7 @@ func (x *TracePlace) String() string {
 func (*TracePlace) ProtoMessage() {}
 
 func (x *TracePlace) ProtoReflect() protoreflect.Message {
-	mi := &file_weir_v1_admin_proto_msgTypes[40]
+	mi := &file_weir_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3635,7 +3956,7 @@ func (x *TracePlace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TracePlace.ProtoReflect.Descriptor instead.
 func (*TracePlace) Descriptor() ([]byte, []int) {
-	return file_weir_v1_admin_proto_rawDescGZIP(), []int{40}
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *TracePlace) GetState() string {
@@ -3729,12 +4050,217 @@ func (x *TracePlace) GetProject() string {
 	return ""
 }
 
+// WatchRequest asks for what changes.
+type WatchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The least time between two messages, from 250ms to 1m; unset: 1s.
+	Interval *durationpb.Duration `protobuf:"bytes,1,opt,name=interval,proto3" json:"interval,omitempty"`
+	// Leave out lanes.
+	WithoutLanes bool `protobuf:"varint,2,opt,name=without_lanes,json=withoutLanes,proto3" json:"without_lanes,omitempty"`
+	// Leave out cases.
+	WithoutCases bool `protobuf:"varint,3,opt,name=without_cases,json=withoutCases,proto3" json:"without_cases,omitempty"`
+	// Leave out the quota.
+	WithoutQuota  bool `protobuf:"varint,4,opt,name=without_quota,json=withoutQuota,proto3" json:"without_quota,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_weir_v1_admin_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *WatchRequest) GetInterval() *durationpb.Duration {
+	if x != nil {
+		return x.Interval
+	}
+	return nil
+}
+
+func (x *WatchRequest) GetWithoutLanes() bool {
+	if x != nil {
+		return x.WithoutLanes
+	}
+	return false
+}
+
+func (x *WatchRequest) GetWithoutCases() bool {
+	if x != nil {
+		return x.WithoutCases
+	}
+	return false
+}
+
+func (x *WatchRequest) GetWithoutQuota() bool {
+	if x != nil {
+		return x.WithoutQuota
+	}
+	return false
+}
+
+// WatchResponse is what became different since the message before. A list has
+// the entries that are new or changed, whole; those that went are named. A
+// message comes at least every 15 seconds, so that silence means trouble.
+type WatchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When this was seen, by weir's clock.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// Set in the first message, which has all there is: what a receiver has from
+	// an earlier stream is to be forgotten.
+	First bool `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	// The status without its lanes and cases; unset: not different.
+	Status *GetStatusResponse `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	// Lanes, by id.
+	Lanes []*Lane `protobuf:"bytes,4,rep,name=lanes,proto3" json:"lanes,omitempty"`
+	// Ids of lanes that are forgotten.
+	LanesGone []uint32 `protobuf:"varint,5,rep,packed,name=lanes_gone,json=lanesGone,proto3" json:"lanes_gone,omitempty"`
+	// Cases, without their count of traces: of all there are the first hundred,
+	// those that need a person first.
+	Cases []*QuarantineCase `protobuf:"bytes,6,rep,name=cases,proto3" json:"cases,omitempty"`
+	// Ids of cases that are closed, or not among the first hundred any more.
+	CasesGone []uint32 `protobuf:"varint,7,rep,packed,name=cases_gone,json=casesGone,proto3" json:"cases_gone,omitempty"`
+	// Accounts of the quota, by name.
+	Scopes []*QuotaScope `protobuf:"bytes,8,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	// Names of accounts that are forgotten.
+	ScopesGone []string `protobuf:"bytes,9,rep,name=scopes_gone,json=scopesGone,proto3" json:"scopes_gone,omitempty"`
+	// The points of GetHistory's finest step that have become complete; none in
+	// the first message.
+	Points        []*HistoryPoint `protobuf:"bytes,10,rep,name=points,proto3" json:"points,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchResponse) Reset() {
+	*x = WatchResponse{}
+	mi := &file_weir_v1_admin_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchResponse) ProtoMessage() {}
+
+func (x *WatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_weir_v1_admin_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
+func (*WatchResponse) Descriptor() ([]byte, []int) {
+	return file_weir_v1_admin_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *WatchResponse) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
+}
+
+func (x *WatchResponse) GetStatus() *GetStatusResponse {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetLanes() []*Lane {
+	if x != nil {
+		return x.Lanes
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetLanesGone() []uint32 {
+	if x != nil {
+		return x.LanesGone
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetCases() []*QuarantineCase {
+	if x != nil {
+		return x.Cases
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetCasesGone() []uint32 {
+	if x != nil {
+		return x.CasesGone
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetScopes() []*QuotaScope {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetScopesGone() []string {
+	if x != nil {
+		return x.ScopesGone
+	}
+	return nil
+}
+
+func (x *WatchResponse) GetPoints() []*HistoryPoint {
+	if x != nil {
+		return x.Points
+	}
+	return nil
+}
+
 var File_weir_v1_admin_proto protoreflect.FileDescriptor
 
 const file_weir_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x13weir/v1/admin.proto\x12\aweir.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x12\n" +
-	"\x10GetStatusRequest\"\xb1\x03\n" +
+	"\x13weir/v1/admin.proto\x12\aweir.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bweir/v1/admin_process.proto\x1a\x19weir/v1/admin_queue.proto\"\x12\n" +
+	"\x10GetStatusRequest\"\x8a\x04\n" +
 	"\x11GetStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x129\n" +
 	"\n" +
@@ -3748,7 +4274,23 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\bproblems\x18\t \x03(\tR\bproblems\x12\x1a\n" +
 	"\bdraining\x18\n" +
 	" \x01(\bR\bdraining\x12)\n" +
-	"\x10restamped_traces\x18\v \x01(\x03R\x0frestampedTraces\"\x84\x03\n" +
+	"\x10restamped_traces\x18\v \x01(\x03R\x0frestampedTraces\x12!\n" +
+	"\x04flow\x18\f \x01(\v2\r.weir.v1.FlowR\x04flow\x124\n" +
+	"\vcase_counts\x18\r \x01(\v2\x13.weir.v1.CaseCountsR\n" +
+	"caseCounts\"\xd5\x01\n" +
+	"\x04Flow\x12.\n" +
+	"\x13accepted_per_second\x18\x01 \x01(\x01R\x11acceptedPerSecond\x120\n" +
+	"\x14delivered_per_second\x18\x02 \x01(\x01R\x12deliveredPerSecond\x121\n" +
+	"\x15sent_bytes_per_second\x18\x03 \x01(\x01R\x12sentBytesPerSecond\x128\n" +
+	"\n" +
+	"drained_in\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\tdrainedIn\"\x93\x01\n" +
+	"\n" +
+	"CaseCounts\x12\x14\n" +
+	"\x05cases\x18\x01 \x01(\x05R\x05cases\x12!\n" +
+	"\fneeds_person\x18\x02 \x01(\x05R\vneedsPerson\x12\x18\n" +
+	"\aprobing\x18\x03 \x01(\x05R\aprobing\x12\x1c\n" +
+	"\treleasing\x18\x04 \x01(\x05R\treleasing\x12\x14\n" +
+	"\x05items\x18\x05 \x01(\x03R\x05items\"\x84\x03\n" +
 	"\x06Totals\x12%\n" +
 	"\x0eaccepted_items\x18\x01 \x01(\x03R\racceptedItems\x12'\n" +
 	"\x0fdelivered_items\x18\x02 \x01(\x03R\x0edeliveredItems\x12#\n" +
@@ -3820,7 +4362,7 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\x04left\x18\x04 \x03(\tR\x04left\"\x11\n" +
 	"\x0fGetQuotaRequest\"?\n" +
 	"\x10GetQuotaResponse\x12+\n" +
-	"\x06scopes\x18\x01 \x03(\v2\x13.weir.v1.QuotaScopeR\x06scopes\"\xc5\b\n" +
+	"\x06scopes\x18\x01 \x03(\v2\x13.weir.v1.QuotaScopeR\x06scopes\"\xec\b\n" +
 	"\n" +
 	"QuotaScope\x12\x18\n" +
 	"\aaccount\x18\x01 \x01(\tR\aaccount\x12\x14\n" +
@@ -3847,7 +4389,8 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\rrefused_until\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampH\x04R\frefusedUntil\x88\x01\x01\x121\n" +
 	"\breleases\x18\x14 \x03(\v2\x15.weir.v1.QuotaReleaseR\breleases\x12\x1c\n" +
 	"\aper_day\x18\x15 \x01(\x01H\x05R\x06perDay\x88\x01\x01\x12&\n" +
-	"\fturn_release\x18\x16 \x01(\x05H\x06R\vturnRelease\x88\x01\x01B\x0f\n" +
+	"\fturn_release\x18\x16 \x01(\x05H\x06R\vturnRelease\x88\x01\x01\x12%\n" +
+	"\x04days\x18\x17 \x03(\v2\x11.weir.v1.QuotaDayR\x04daysB\x0f\n" +
 	"\r_traces_limitB\x18\n" +
 	"\x16_forecast_exhausted_atB\x13\n" +
 	"\x11_projected_tracesB\x10\n" +
@@ -3855,7 +4398,11 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\x0e_refused_untilB\n" +
 	"\n" +
 	"\b_per_dayB\x0f\n" +
-	"\r_turn_release\"\x8f\x01\n" +
+	"\r_turn_release\"^\n" +
+	"\bQuotaDay\x12\x10\n" +
+	"\x03day\x18\x01 \x01(\tR\x03day\x12\x16\n" +
+	"\x06traces\x18\x02 \x01(\x05R\x06traces\x12(\n" +
+	"\x10traces_kept_back\x18\x03 \x01(\x05R\x0etracesKeptBack\"\x8f\x01\n" +
 	"\vQuotaWindow\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
 	"\x04used\x18\x02 \x01(\x01R\x04used\x12\x19\n" +
@@ -3997,15 +4544,24 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"CaseHeader\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\x12\n" +
-	"\x10ListCasesRequest\"B\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x8e\x01\n" +
+	"\x10ListCasesRequest\x12\x1b\n" +
+	"\tpage_size\x18\x01 \x01(\x05R\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tR\tpageToken\x12\x14\n" +
+	"\x05cause\x18\x03 \x01(\tR\x05cause\x12\x14\n" +
+	"\x05state\x18\x04 \x01(\tR\x05state\x12\x12\n" +
+	"\x04lane\x18\x05 \x01(\rR\x04lane\"\x97\x01\n" +
 	"\x11ListCasesResponse\x12-\n" +
-	"\x05cases\x18\x01 \x03(\v2\x17.weir.v1.QuarantineCaseR\x05cases\" \n" +
+	"\x05cases\x18\x01 \x03(\v2\x17.weir.v1.QuarantineCaseR\x05cases\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12+\n" +
+	"\x06counts\x18\x03 \x01(\v2\x13.weir.v1.CaseCountsR\x06counts\" \n" +
 	"\x0eGetCaseRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\rR\x02id\"q\n" +
+	"\x02id\x18\x01 \x01(\rR\x02id\"\x8e\x01\n" +
 	"\x0fGetCaseResponse\x12+\n" +
 	"\x04case\x18\x01 \x01(\v2\x17.weir.v1.QuarantineCaseR\x04case\x121\n" +
-	"\bexchange\x18\x02 \x01(\v2\x15.weir.v1.CaseExchangeR\bexchange\"p\n" +
+	"\bexchange\x18\x02 \x01(\v2\x15.weir.v1.CaseExchangeR\bexchange\x12\x1b\n" +
+	"\ttrace_ids\x18\x03 \x03(\tR\btraceIds\"p\n" +
 	"\x13ReleaseCasesRequest\x12\x10\n" +
 	"\x03ids\x18\x01 \x03(\rR\x03ids\x12\x10\n" +
 	"\x03all\x18\x02 \x01(\bR\x03all\x12\x1c\n" +
@@ -4057,7 +4613,27 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	" \x01(\rR\x04case\x12\x18\n" +
 	"\aaccount\x18\v \x01(\tR\aaccount\x12\x14\n" +
 	"\x05month\x18\f \x01(\tR\x05month\x12\x18\n" +
-	"\aproject\x18\r \x01(\tR\aproject*\x83\x01\n" +
+	"\aproject\x18\r \x01(\tR\aproject\"\xb4\x01\n" +
+	"\fWatchRequest\x125\n" +
+	"\binterval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12#\n" +
+	"\rwithout_lanes\x18\x02 \x01(\bR\fwithoutLanes\x12#\n" +
+	"\rwithout_cases\x18\x03 \x01(\bR\fwithoutCases\x12#\n" +
+	"\rwithout_quota\x18\x04 \x01(\bR\fwithoutQuota\"\x98\x03\n" +
+	"\rWatchResponse\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\bR\x05first\x122\n" +
+	"\x06status\x18\x03 \x01(\v2\x1a.weir.v1.GetStatusResponseR\x06status\x12#\n" +
+	"\x05lanes\x18\x04 \x03(\v2\r.weir.v1.LaneR\x05lanes\x12\x1d\n" +
+	"\n" +
+	"lanes_gone\x18\x05 \x03(\rR\tlanesGone\x12-\n" +
+	"\x05cases\x18\x06 \x03(\v2\x17.weir.v1.QuarantineCaseR\x05cases\x12\x1d\n" +
+	"\n" +
+	"cases_gone\x18\a \x03(\rR\tcasesGone\x12+\n" +
+	"\x06scopes\x18\b \x03(\v2\x13.weir.v1.QuotaScopeR\x06scopes\x12\x1f\n" +
+	"\vscopes_gone\x18\t \x03(\tR\n" +
+	"scopesGone\x12-\n" +
+	"\x06points\x18\n" +
+	" \x03(\v2\x15.weir.v1.HistoryPointR\x06points*\x83\x01\n" +
 	"\tLaneState\x12\x1a\n" +
 	"\x16LANE_STATE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fLANE_STATE_IDLE\x10\x01\x12\x16\n" +
@@ -4072,7 +4648,8 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\fSendTestZstd\x12\x1e\n" +
 	"\x1aSEND_TEST_ZSTD_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12SEND_TEST_ZSTD_YES\x10\x01\x12\x15\n" +
-	"\x11SEND_TEST_ZSTD_NO\x10\x022\xc7\x06\n" +
+	"\x11SEND_TEST_ZSTD_NO\x10\x022\xec\n" +
+	"\n" +
 	"\fAdminService\x12B\n" +
 	"\tGetStatus\x12\x19.weir.v1.GetStatusRequest\x1a\x1a.weir.v1.GetStatusResponse\x128\n" +
 	"\x05Drain\x12\x15.weir.v1.DrainRequest\x1a\x16.weir.v1.DrainResponse0\x01\x12?\n" +
@@ -4085,7 +4662,18 @@ const file_weir_v1_admin_proto_rawDesc = "" +
 	"\fReleaseCases\x12\x1c.weir.v1.ReleaseCasesRequest\x1a\x1d.weir.v1.ReleaseCasesResponse\x12K\n" +
 	"\fDiscardCases\x12\x1c.weir.v1.DiscardCasesRequest\x1a\x1d.weir.v1.DiscardCasesResponse\x12J\n" +
 	"\vExportCases\x12\x1b.weir.v1.ExportCasesRequest\x1a\x1c.weir.v1.ExportCasesResponse0\x01\x12B\n" +
-	"\tFindTrace\x12\x19.weir.v1.FindTraceRequest\x1a\x1a.weir.v1.FindTraceResponseB\x1bZ\x19weir/proto/weir/v1;weirv1b\x06proto3"
+	"\tFindTrace\x12\x19.weir.v1.FindTraceRequest\x1a\x1a.weir.v1.FindTraceResponse\x128\n" +
+	"\x05Watch\x12\x15.weir.v1.WatchRequest\x1a\x16.weir.v1.WatchResponse0\x01\x12E\n" +
+	"\n" +
+	"GetHistory\x12\x1a.weir.v1.GetHistoryRequest\x1a\x1b.weir.v1.GetHistoryResponse\x12E\n" +
+	"\n" +
+	"ListFrames\x12\x1a.weir.v1.ListFramesRequest\x1a\x1b.weir.v1.ListFramesResponse\x12?\n" +
+	"\bGetFrame\x12\x18.weir.v1.GetFrameRequest\x1a\x19.weir.v1.GetFrameResponse\x12E\n" +
+	"\n" +
+	"GetDiskUse\x12\x1a.weir.v1.GetDiskUseRequest\x1a\x1b.weir.v1.GetDiskUseResponse\x12N\n" +
+	"\rDiscardFrames\x12\x1d.weir.v1.DiscardFramesRequest\x1a\x1e.weir.v1.DiscardFramesResponse\x129\n" +
+	"\x06Reload\x12\x16.weir.v1.ReloadRequest\x1a\x17.weir.v1.ReloadResponse\x12H\n" +
+	"\vSetLogLevel\x12\x1b.weir.v1.SetLogLevelRequest\x1a\x1c.weir.v1.SetLogLevelResponseB\x1bZ\x19weir/proto/weir/v1;weirv1b\x06proto3"
 
 var (
 	file_weir_v1_admin_proto_rawDescOnce sync.Once
@@ -4100,137 +4688,185 @@ func file_weir_v1_admin_proto_rawDescGZIP() []byte {
 }
 
 var file_weir_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_weir_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_weir_v1_admin_proto_goTypes = []any{
 	(LaneState)(0),                // 0: weir.v1.LaneState
 	(SendTestWay)(0),              // 1: weir.v1.SendTestWay
 	(SendTestZstd)(0),             // 2: weir.v1.SendTestZstd
 	(*GetStatusRequest)(nil),      // 3: weir.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),     // 4: weir.v1.GetStatusResponse
-	(*Totals)(nil),                // 5: weir.v1.Totals
-	(*Lane)(nil),                  // 6: weir.v1.Lane
-	(*Disk)(nil),                  // 7: weir.v1.Disk
-	(*UpstreamStatus)(nil),        // 8: weir.v1.UpstreamStatus
-	(*Case)(nil),                  // 9: weir.v1.Case
-	(*DrainRequest)(nil),          // 10: weir.v1.DrainRequest
-	(*DrainResponse)(nil),         // 11: weir.v1.DrainResponse
-	(*GetQuotaRequest)(nil),       // 12: weir.v1.GetQuotaRequest
-	(*GetQuotaResponse)(nil),      // 13: weir.v1.GetQuotaResponse
-	(*QuotaScope)(nil),            // 14: weir.v1.QuotaScope
-	(*QuotaWindow)(nil),           // 15: weir.v1.QuotaWindow
-	(*QuotaProject)(nil),          // 16: weir.v1.QuotaProject
-	(*QuotaRelease)(nil),          // 17: weir.v1.QuotaRelease
-	(*SetQuotaRequest)(nil),       // 18: weir.v1.SetQuotaRequest
-	(*SetQuotaResponse)(nil),      // 19: weir.v1.SetQuotaResponse
-	(*ReleaseHeldRequest)(nil),    // 20: weir.v1.ReleaseHeldRequest
-	(*ReleaseHeldResponse)(nil),   // 21: weir.v1.ReleaseHeldResponse
-	(*SendTestRequest)(nil),       // 22: weir.v1.SendTestRequest
-	(*SendTestResponse)(nil),      // 23: weir.v1.SendTestResponse
-	(*SendTestStep)(nil),          // 24: weir.v1.SendTestStep
-	(*SendTestResult)(nil),        // 25: weir.v1.SendTestResult
-	(*QuarantineCase)(nil),        // 26: weir.v1.QuarantineCase
-	(*CaseCause)(nil),             // 27: weir.v1.CaseCause
-	(*CaseExchange)(nil),          // 28: weir.v1.CaseExchange
-	(*CaseHeader)(nil),            // 29: weir.v1.CaseHeader
-	(*ListCasesRequest)(nil),      // 30: weir.v1.ListCasesRequest
-	(*ListCasesResponse)(nil),     // 31: weir.v1.ListCasesResponse
-	(*GetCaseRequest)(nil),        // 32: weir.v1.GetCaseRequest
-	(*GetCaseResponse)(nil),       // 33: weir.v1.GetCaseResponse
-	(*ReleaseCasesRequest)(nil),   // 34: weir.v1.ReleaseCasesRequest
-	(*ReleaseCasesResponse)(nil),  // 35: weir.v1.ReleaseCasesResponse
-	(*DiscardCasesRequest)(nil),   // 36: weir.v1.DiscardCasesRequest
-	(*DiscardCasesResponse)(nil),  // 37: weir.v1.DiscardCasesResponse
-	(*ExportCasesRequest)(nil),    // 38: weir.v1.ExportCasesRequest
-	(*ExportCasesResponse)(nil),   // 39: weir.v1.ExportCasesResponse
-	(*ExportSummary)(nil),         // 40: weir.v1.ExportSummary
-	(*FindTraceRequest)(nil),      // 41: weir.v1.FindTraceRequest
-	(*FindTraceResponse)(nil),     // 42: weir.v1.FindTraceResponse
-	(*TracePlace)(nil),            // 43: weir.v1.TracePlace
-	nil,                           // 44: weir.v1.Totals.DroppedByReasonEntry
-	(*timestamppb.Timestamp)(nil), // 45: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 46: google.protobuf.Duration
+	(*Flow)(nil),                  // 5: weir.v1.Flow
+	(*CaseCounts)(nil),            // 6: weir.v1.CaseCounts
+	(*Totals)(nil),                // 7: weir.v1.Totals
+	(*Lane)(nil),                  // 8: weir.v1.Lane
+	(*Disk)(nil),                  // 9: weir.v1.Disk
+	(*UpstreamStatus)(nil),        // 10: weir.v1.UpstreamStatus
+	(*Case)(nil),                  // 11: weir.v1.Case
+	(*DrainRequest)(nil),          // 12: weir.v1.DrainRequest
+	(*DrainResponse)(nil),         // 13: weir.v1.DrainResponse
+	(*GetQuotaRequest)(nil),       // 14: weir.v1.GetQuotaRequest
+	(*GetQuotaResponse)(nil),      // 15: weir.v1.GetQuotaResponse
+	(*QuotaScope)(nil),            // 16: weir.v1.QuotaScope
+	(*QuotaDay)(nil),              // 17: weir.v1.QuotaDay
+	(*QuotaWindow)(nil),           // 18: weir.v1.QuotaWindow
+	(*QuotaProject)(nil),          // 19: weir.v1.QuotaProject
+	(*QuotaRelease)(nil),          // 20: weir.v1.QuotaRelease
+	(*SetQuotaRequest)(nil),       // 21: weir.v1.SetQuotaRequest
+	(*SetQuotaResponse)(nil),      // 22: weir.v1.SetQuotaResponse
+	(*ReleaseHeldRequest)(nil),    // 23: weir.v1.ReleaseHeldRequest
+	(*ReleaseHeldResponse)(nil),   // 24: weir.v1.ReleaseHeldResponse
+	(*SendTestRequest)(nil),       // 25: weir.v1.SendTestRequest
+	(*SendTestResponse)(nil),      // 26: weir.v1.SendTestResponse
+	(*SendTestStep)(nil),          // 27: weir.v1.SendTestStep
+	(*SendTestResult)(nil),        // 28: weir.v1.SendTestResult
+	(*QuarantineCase)(nil),        // 29: weir.v1.QuarantineCase
+	(*CaseCause)(nil),             // 30: weir.v1.CaseCause
+	(*CaseExchange)(nil),          // 31: weir.v1.CaseExchange
+	(*CaseHeader)(nil),            // 32: weir.v1.CaseHeader
+	(*ListCasesRequest)(nil),      // 33: weir.v1.ListCasesRequest
+	(*ListCasesResponse)(nil),     // 34: weir.v1.ListCasesResponse
+	(*GetCaseRequest)(nil),        // 35: weir.v1.GetCaseRequest
+	(*GetCaseResponse)(nil),       // 36: weir.v1.GetCaseResponse
+	(*ReleaseCasesRequest)(nil),   // 37: weir.v1.ReleaseCasesRequest
+	(*ReleaseCasesResponse)(nil),  // 38: weir.v1.ReleaseCasesResponse
+	(*DiscardCasesRequest)(nil),   // 39: weir.v1.DiscardCasesRequest
+	(*DiscardCasesResponse)(nil),  // 40: weir.v1.DiscardCasesResponse
+	(*ExportCasesRequest)(nil),    // 41: weir.v1.ExportCasesRequest
+	(*ExportCasesResponse)(nil),   // 42: weir.v1.ExportCasesResponse
+	(*ExportSummary)(nil),         // 43: weir.v1.ExportSummary
+	(*FindTraceRequest)(nil),      // 44: weir.v1.FindTraceRequest
+	(*FindTraceResponse)(nil),     // 45: weir.v1.FindTraceResponse
+	(*TracePlace)(nil),            // 46: weir.v1.TracePlace
+	(*WatchRequest)(nil),          // 47: weir.v1.WatchRequest
+	(*WatchResponse)(nil),         // 48: weir.v1.WatchResponse
+	nil,                           // 49: weir.v1.Totals.DroppedByReasonEntry
+	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 51: google.protobuf.Duration
+	(*HistoryPoint)(nil),          // 52: weir.v1.HistoryPoint
+	(*GetHistoryRequest)(nil),     // 53: weir.v1.GetHistoryRequest
+	(*ListFramesRequest)(nil),     // 54: weir.v1.ListFramesRequest
+	(*GetFrameRequest)(nil),       // 55: weir.v1.GetFrameRequest
+	(*GetDiskUseRequest)(nil),     // 56: weir.v1.GetDiskUseRequest
+	(*DiscardFramesRequest)(nil),  // 57: weir.v1.DiscardFramesRequest
+	(*ReloadRequest)(nil),         // 58: weir.v1.ReloadRequest
+	(*SetLogLevelRequest)(nil),    // 59: weir.v1.SetLogLevelRequest
+	(*GetHistoryResponse)(nil),    // 60: weir.v1.GetHistoryResponse
+	(*ListFramesResponse)(nil),    // 61: weir.v1.ListFramesResponse
+	(*GetFrameResponse)(nil),      // 62: weir.v1.GetFrameResponse
+	(*GetDiskUseResponse)(nil),    // 63: weir.v1.GetDiskUseResponse
+	(*DiscardFramesResponse)(nil), // 64: weir.v1.DiscardFramesResponse
+	(*ReloadResponse)(nil),        // 65: weir.v1.ReloadResponse
+	(*SetLogLevelResponse)(nil),   // 66: weir.v1.SetLogLevelResponse
 }
 var file_weir_v1_admin_proto_depIdxs = []int32{
-	45, // 0: weir.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
-	5,  // 1: weir.v1.GetStatusResponse.totals:type_name -> weir.v1.Totals
-	6,  // 2: weir.v1.GetStatusResponse.lanes:type_name -> weir.v1.Lane
-	7,  // 3: weir.v1.GetStatusResponse.disk:type_name -> weir.v1.Disk
-	8,  // 4: weir.v1.GetStatusResponse.upstream:type_name -> weir.v1.UpstreamStatus
-	9,  // 5: weir.v1.GetStatusResponse.cases:type_name -> weir.v1.Case
-	44, // 6: weir.v1.Totals.dropped_by_reason:type_name -> weir.v1.Totals.DroppedByReasonEntry
-	0,  // 7: weir.v1.Lane.state:type_name -> weir.v1.LaneState
-	45, // 8: weir.v1.Lane.since:type_name -> google.protobuf.Timestamp
-	46, // 9: weir.v1.Lane.oldest_age:type_name -> google.protobuf.Duration
-	45, // 10: weir.v1.Lane.next_attempt:type_name -> google.protobuf.Timestamp
-	45, // 11: weir.v1.UpstreamStatus.last_delivered_at:type_name -> google.protobuf.Timestamp
-	45, // 12: weir.v1.UpstreamStatus.next_attempt:type_name -> google.protobuf.Timestamp
-	45, // 13: weir.v1.Case.opened_at:type_name -> google.protobuf.Timestamp
-	46, // 14: weir.v1.DrainRequest.timeout:type_name -> google.protobuf.Duration
-	14, // 15: weir.v1.GetQuotaResponse.scopes:type_name -> weir.v1.QuotaScope
-	45, // 16: weir.v1.QuotaScope.forecast_exhausted_at:type_name -> google.protobuf.Timestamp
-	15, // 17: weir.v1.QuotaScope.windows:type_name -> weir.v1.QuotaWindow
-	16, // 18: weir.v1.QuotaScope.projects:type_name -> weir.v1.QuotaProject
-	45, // 19: weir.v1.QuotaScope.refused_since:type_name -> google.protobuf.Timestamp
-	45, // 20: weir.v1.QuotaScope.refused_until:type_name -> google.protobuf.Timestamp
-	17, // 21: weir.v1.QuotaScope.releases:type_name -> weir.v1.QuotaRelease
-	45, // 22: weir.v1.QuotaWindow.ends_at:type_name -> google.protobuf.Timestamp
-	45, // 23: weir.v1.QuotaRelease.after:type_name -> google.protobuf.Timestamp
-	14, // 24: weir.v1.SetQuotaResponse.scope:type_name -> weir.v1.QuotaScope
-	14, // 25: weir.v1.ReleaseHeldResponse.scope:type_name -> weir.v1.QuotaScope
-	1,  // 26: weir.v1.SendTestRequest.way:type_name -> weir.v1.SendTestWay
-	46, // 27: weir.v1.SendTestRequest.timeout:type_name -> google.protobuf.Duration
-	2,  // 28: weir.v1.SendTestRequest.zstd:type_name -> weir.v1.SendTestZstd
-	24, // 29: weir.v1.SendTestResponse.step:type_name -> weir.v1.SendTestStep
-	25, // 30: weir.v1.SendTestResponse.result:type_name -> weir.v1.SendTestResult
-	46, // 31: weir.v1.SendTestStep.took:type_name -> google.protobuf.Duration
-	24, // 32: weir.v1.SendTestResult.steps:type_name -> weir.v1.SendTestStep
-	45, // 33: weir.v1.QuarantineCase.first_seen:type_name -> google.protobuf.Timestamp
-	45, // 34: weir.v1.QuarantineCase.last_seen:type_name -> google.protobuf.Timestamp
-	45, // 35: weir.v1.QuarantineCase.next_probe:type_name -> google.protobuf.Timestamp
-	27, // 36: weir.v1.QuarantineCase.alternatives:type_name -> weir.v1.CaseCause
-	45, // 37: weir.v1.CaseExchange.time:type_name -> google.protobuf.Timestamp
-	29, // 38: weir.v1.CaseExchange.headers:type_name -> weir.v1.CaseHeader
-	46, // 39: weir.v1.CaseExchange.elapsed:type_name -> google.protobuf.Duration
-	45, // 40: weir.v1.CaseExchange.server_date:type_name -> google.protobuf.Timestamp
-	26, // 41: weir.v1.ListCasesResponse.cases:type_name -> weir.v1.QuarantineCase
-	26, // 42: weir.v1.GetCaseResponse.case:type_name -> weir.v1.QuarantineCase
-	28, // 43: weir.v1.GetCaseResponse.exchange:type_name -> weir.v1.CaseExchange
-	26, // 44: weir.v1.ReleaseCasesResponse.cases:type_name -> weir.v1.QuarantineCase
-	26, // 45: weir.v1.DiscardCasesResponse.cases:type_name -> weir.v1.QuarantineCase
-	40, // 46: weir.v1.ExportCasesResponse.summary:type_name -> weir.v1.ExportSummary
-	43, // 47: weir.v1.FindTraceResponse.places:type_name -> weir.v1.TracePlace
-	45, // 48: weir.v1.TracePlace.since:type_name -> google.protobuf.Timestamp
-	45, // 49: weir.v1.TracePlace.last:type_name -> google.protobuf.Timestamp
-	45, // 50: weir.v1.TracePlace.until:type_name -> google.protobuf.Timestamp
-	3,  // 51: weir.v1.AdminService.GetStatus:input_type -> weir.v1.GetStatusRequest
-	10, // 52: weir.v1.AdminService.Drain:input_type -> weir.v1.DrainRequest
-	12, // 53: weir.v1.AdminService.GetQuota:input_type -> weir.v1.GetQuotaRequest
-	18, // 54: weir.v1.AdminService.SetQuota:input_type -> weir.v1.SetQuotaRequest
-	20, // 55: weir.v1.AdminService.ReleaseHeld:input_type -> weir.v1.ReleaseHeldRequest
-	22, // 56: weir.v1.AdminService.SendTest:input_type -> weir.v1.SendTestRequest
-	30, // 57: weir.v1.AdminService.ListCases:input_type -> weir.v1.ListCasesRequest
-	32, // 58: weir.v1.AdminService.GetCase:input_type -> weir.v1.GetCaseRequest
-	34, // 59: weir.v1.AdminService.ReleaseCases:input_type -> weir.v1.ReleaseCasesRequest
-	36, // 60: weir.v1.AdminService.DiscardCases:input_type -> weir.v1.DiscardCasesRequest
-	38, // 61: weir.v1.AdminService.ExportCases:input_type -> weir.v1.ExportCasesRequest
-	41, // 62: weir.v1.AdminService.FindTrace:input_type -> weir.v1.FindTraceRequest
-	4,  // 63: weir.v1.AdminService.GetStatus:output_type -> weir.v1.GetStatusResponse
-	11, // 64: weir.v1.AdminService.Drain:output_type -> weir.v1.DrainResponse
-	13, // 65: weir.v1.AdminService.GetQuota:output_type -> weir.v1.GetQuotaResponse
-	19, // 66: weir.v1.AdminService.SetQuota:output_type -> weir.v1.SetQuotaResponse
-	21, // 67: weir.v1.AdminService.ReleaseHeld:output_type -> weir.v1.ReleaseHeldResponse
-	23, // 68: weir.v1.AdminService.SendTest:output_type -> weir.v1.SendTestResponse
-	31, // 69: weir.v1.AdminService.ListCases:output_type -> weir.v1.ListCasesResponse
-	33, // 70: weir.v1.AdminService.GetCase:output_type -> weir.v1.GetCaseResponse
-	35, // 71: weir.v1.AdminService.ReleaseCases:output_type -> weir.v1.ReleaseCasesResponse
-	37, // 72: weir.v1.AdminService.DiscardCases:output_type -> weir.v1.DiscardCasesResponse
-	39, // 73: weir.v1.AdminService.ExportCases:output_type -> weir.v1.ExportCasesResponse
-	42, // 74: weir.v1.AdminService.FindTrace:output_type -> weir.v1.FindTraceResponse
-	63, // [63:75] is the sub-list for method output_type
-	51, // [51:63] is the sub-list for method input_type
-	51, // [51:51] is the sub-list for extension type_name
-	51, // [51:51] is the sub-list for extension extendee
-	0,  // [0:51] is the sub-list for field type_name
+	50, // 0: weir.v1.GetStatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	7,  // 1: weir.v1.GetStatusResponse.totals:type_name -> weir.v1.Totals
+	8,  // 2: weir.v1.GetStatusResponse.lanes:type_name -> weir.v1.Lane
+	9,  // 3: weir.v1.GetStatusResponse.disk:type_name -> weir.v1.Disk
+	10, // 4: weir.v1.GetStatusResponse.upstream:type_name -> weir.v1.UpstreamStatus
+	11, // 5: weir.v1.GetStatusResponse.cases:type_name -> weir.v1.Case
+	5,  // 6: weir.v1.GetStatusResponse.flow:type_name -> weir.v1.Flow
+	6,  // 7: weir.v1.GetStatusResponse.case_counts:type_name -> weir.v1.CaseCounts
+	51, // 8: weir.v1.Flow.drained_in:type_name -> google.protobuf.Duration
+	49, // 9: weir.v1.Totals.dropped_by_reason:type_name -> weir.v1.Totals.DroppedByReasonEntry
+	0,  // 10: weir.v1.Lane.state:type_name -> weir.v1.LaneState
+	50, // 11: weir.v1.Lane.since:type_name -> google.protobuf.Timestamp
+	51, // 12: weir.v1.Lane.oldest_age:type_name -> google.protobuf.Duration
+	50, // 13: weir.v1.Lane.next_attempt:type_name -> google.protobuf.Timestamp
+	50, // 14: weir.v1.UpstreamStatus.last_delivered_at:type_name -> google.protobuf.Timestamp
+	50, // 15: weir.v1.UpstreamStatus.next_attempt:type_name -> google.protobuf.Timestamp
+	50, // 16: weir.v1.Case.opened_at:type_name -> google.protobuf.Timestamp
+	51, // 17: weir.v1.DrainRequest.timeout:type_name -> google.protobuf.Duration
+	16, // 18: weir.v1.GetQuotaResponse.scopes:type_name -> weir.v1.QuotaScope
+	50, // 19: weir.v1.QuotaScope.forecast_exhausted_at:type_name -> google.protobuf.Timestamp
+	18, // 20: weir.v1.QuotaScope.windows:type_name -> weir.v1.QuotaWindow
+	19, // 21: weir.v1.QuotaScope.projects:type_name -> weir.v1.QuotaProject
+	50, // 22: weir.v1.QuotaScope.refused_since:type_name -> google.protobuf.Timestamp
+	50, // 23: weir.v1.QuotaScope.refused_until:type_name -> google.protobuf.Timestamp
+	20, // 24: weir.v1.QuotaScope.releases:type_name -> weir.v1.QuotaRelease
+	17, // 25: weir.v1.QuotaScope.days:type_name -> weir.v1.QuotaDay
+	50, // 26: weir.v1.QuotaWindow.ends_at:type_name -> google.protobuf.Timestamp
+	50, // 27: weir.v1.QuotaRelease.after:type_name -> google.protobuf.Timestamp
+	16, // 28: weir.v1.SetQuotaResponse.scope:type_name -> weir.v1.QuotaScope
+	16, // 29: weir.v1.ReleaseHeldResponse.scope:type_name -> weir.v1.QuotaScope
+	1,  // 30: weir.v1.SendTestRequest.way:type_name -> weir.v1.SendTestWay
+	51, // 31: weir.v1.SendTestRequest.timeout:type_name -> google.protobuf.Duration
+	2,  // 32: weir.v1.SendTestRequest.zstd:type_name -> weir.v1.SendTestZstd
+	27, // 33: weir.v1.SendTestResponse.step:type_name -> weir.v1.SendTestStep
+	28, // 34: weir.v1.SendTestResponse.result:type_name -> weir.v1.SendTestResult
+	51, // 35: weir.v1.SendTestStep.took:type_name -> google.protobuf.Duration
+	27, // 36: weir.v1.SendTestResult.steps:type_name -> weir.v1.SendTestStep
+	50, // 37: weir.v1.QuarantineCase.first_seen:type_name -> google.protobuf.Timestamp
+	50, // 38: weir.v1.QuarantineCase.last_seen:type_name -> google.protobuf.Timestamp
+	50, // 39: weir.v1.QuarantineCase.next_probe:type_name -> google.protobuf.Timestamp
+	30, // 40: weir.v1.QuarantineCase.alternatives:type_name -> weir.v1.CaseCause
+	50, // 41: weir.v1.CaseExchange.time:type_name -> google.protobuf.Timestamp
+	32, // 42: weir.v1.CaseExchange.headers:type_name -> weir.v1.CaseHeader
+	51, // 43: weir.v1.CaseExchange.elapsed:type_name -> google.protobuf.Duration
+	50, // 44: weir.v1.CaseExchange.server_date:type_name -> google.protobuf.Timestamp
+	29, // 45: weir.v1.ListCasesResponse.cases:type_name -> weir.v1.QuarantineCase
+	6,  // 46: weir.v1.ListCasesResponse.counts:type_name -> weir.v1.CaseCounts
+	29, // 47: weir.v1.GetCaseResponse.case:type_name -> weir.v1.QuarantineCase
+	31, // 48: weir.v1.GetCaseResponse.exchange:type_name -> weir.v1.CaseExchange
+	29, // 49: weir.v1.ReleaseCasesResponse.cases:type_name -> weir.v1.QuarantineCase
+	29, // 50: weir.v1.DiscardCasesResponse.cases:type_name -> weir.v1.QuarantineCase
+	43, // 51: weir.v1.ExportCasesResponse.summary:type_name -> weir.v1.ExportSummary
+	46, // 52: weir.v1.FindTraceResponse.places:type_name -> weir.v1.TracePlace
+	50, // 53: weir.v1.TracePlace.since:type_name -> google.protobuf.Timestamp
+	50, // 54: weir.v1.TracePlace.last:type_name -> google.protobuf.Timestamp
+	50, // 55: weir.v1.TracePlace.until:type_name -> google.protobuf.Timestamp
+	51, // 56: weir.v1.WatchRequest.interval:type_name -> google.protobuf.Duration
+	50, // 57: weir.v1.WatchResponse.time:type_name -> google.protobuf.Timestamp
+	4,  // 58: weir.v1.WatchResponse.status:type_name -> weir.v1.GetStatusResponse
+	8,  // 59: weir.v1.WatchResponse.lanes:type_name -> weir.v1.Lane
+	29, // 60: weir.v1.WatchResponse.cases:type_name -> weir.v1.QuarantineCase
+	16, // 61: weir.v1.WatchResponse.scopes:type_name -> weir.v1.QuotaScope
+	52, // 62: weir.v1.WatchResponse.points:type_name -> weir.v1.HistoryPoint
+	3,  // 63: weir.v1.AdminService.GetStatus:input_type -> weir.v1.GetStatusRequest
+	12, // 64: weir.v1.AdminService.Drain:input_type -> weir.v1.DrainRequest
+	14, // 65: weir.v1.AdminService.GetQuota:input_type -> weir.v1.GetQuotaRequest
+	21, // 66: weir.v1.AdminService.SetQuota:input_type -> weir.v1.SetQuotaRequest
+	23, // 67: weir.v1.AdminService.ReleaseHeld:input_type -> weir.v1.ReleaseHeldRequest
+	25, // 68: weir.v1.AdminService.SendTest:input_type -> weir.v1.SendTestRequest
+	33, // 69: weir.v1.AdminService.ListCases:input_type -> weir.v1.ListCasesRequest
+	35, // 70: weir.v1.AdminService.GetCase:input_type -> weir.v1.GetCaseRequest
+	37, // 71: weir.v1.AdminService.ReleaseCases:input_type -> weir.v1.ReleaseCasesRequest
+	39, // 72: weir.v1.AdminService.DiscardCases:input_type -> weir.v1.DiscardCasesRequest
+	41, // 73: weir.v1.AdminService.ExportCases:input_type -> weir.v1.ExportCasesRequest
+	44, // 74: weir.v1.AdminService.FindTrace:input_type -> weir.v1.FindTraceRequest
+	47, // 75: weir.v1.AdminService.Watch:input_type -> weir.v1.WatchRequest
+	53, // 76: weir.v1.AdminService.GetHistory:input_type -> weir.v1.GetHistoryRequest
+	54, // 77: weir.v1.AdminService.ListFrames:input_type -> weir.v1.ListFramesRequest
+	55, // 78: weir.v1.AdminService.GetFrame:input_type -> weir.v1.GetFrameRequest
+	56, // 79: weir.v1.AdminService.GetDiskUse:input_type -> weir.v1.GetDiskUseRequest
+	57, // 80: weir.v1.AdminService.DiscardFrames:input_type -> weir.v1.DiscardFramesRequest
+	58, // 81: weir.v1.AdminService.Reload:input_type -> weir.v1.ReloadRequest
+	59, // 82: weir.v1.AdminService.SetLogLevel:input_type -> weir.v1.SetLogLevelRequest
+	4,  // 83: weir.v1.AdminService.GetStatus:output_type -> weir.v1.GetStatusResponse
+	13, // 84: weir.v1.AdminService.Drain:output_type -> weir.v1.DrainResponse
+	15, // 85: weir.v1.AdminService.GetQuota:output_type -> weir.v1.GetQuotaResponse
+	22, // 86: weir.v1.AdminService.SetQuota:output_type -> weir.v1.SetQuotaResponse
+	24, // 87: weir.v1.AdminService.ReleaseHeld:output_type -> weir.v1.ReleaseHeldResponse
+	26, // 88: weir.v1.AdminService.SendTest:output_type -> weir.v1.SendTestResponse
+	34, // 89: weir.v1.AdminService.ListCases:output_type -> weir.v1.ListCasesResponse
+	36, // 90: weir.v1.AdminService.GetCase:output_type -> weir.v1.GetCaseResponse
+	38, // 91: weir.v1.AdminService.ReleaseCases:output_type -> weir.v1.ReleaseCasesResponse
+	40, // 92: weir.v1.AdminService.DiscardCases:output_type -> weir.v1.DiscardCasesResponse
+	42, // 93: weir.v1.AdminService.ExportCases:output_type -> weir.v1.ExportCasesResponse
+	45, // 94: weir.v1.AdminService.FindTrace:output_type -> weir.v1.FindTraceResponse
+	48, // 95: weir.v1.AdminService.Watch:output_type -> weir.v1.WatchResponse
+	60, // 96: weir.v1.AdminService.GetHistory:output_type -> weir.v1.GetHistoryResponse
+	61, // 97: weir.v1.AdminService.ListFrames:output_type -> weir.v1.ListFramesResponse
+	62, // 98: weir.v1.AdminService.GetFrame:output_type -> weir.v1.GetFrameResponse
+	63, // 99: weir.v1.AdminService.GetDiskUse:output_type -> weir.v1.GetDiskUseResponse
+	64, // 100: weir.v1.AdminService.DiscardFrames:output_type -> weir.v1.DiscardFramesResponse
+	65, // 101: weir.v1.AdminService.Reload:output_type -> weir.v1.ReloadResponse
+	66, // 102: weir.v1.AdminService.SetLogLevel:output_type -> weir.v1.SetLogLevelResponse
+	83, // [83:103] is the sub-list for method output_type
+	63, // [63:83] is the sub-list for method input_type
+	63, // [63:63] is the sub-list for extension type_name
+	63, // [63:63] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_weir_v1_admin_proto_init() }
@@ -4238,19 +4874,21 @@ func file_weir_v1_admin_proto_init() {
 	if File_weir_v1_admin_proto != nil {
 		return
 	}
-	file_weir_v1_admin_proto_msgTypes[11].OneofWrappers = []any{}
-	file_weir_v1_admin_proto_msgTypes[12].OneofWrappers = []any{}
+	file_weir_v1_admin_process_proto_init()
+	file_weir_v1_admin_queue_proto_init()
 	file_weir_v1_admin_proto_msgTypes[13].OneofWrappers = []any{}
-	file_weir_v1_admin_proto_msgTypes[14].OneofWrappers = []any{}
 	file_weir_v1_admin_proto_msgTypes[15].OneofWrappers = []any{}
+	file_weir_v1_admin_proto_msgTypes[16].OneofWrappers = []any{}
 	file_weir_v1_admin_proto_msgTypes[17].OneofWrappers = []any{}
+	file_weir_v1_admin_proto_msgTypes[18].OneofWrappers = []any{}
+	file_weir_v1_admin_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_weir_v1_admin_proto_rawDesc), len(file_weir_v1_admin_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   42,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

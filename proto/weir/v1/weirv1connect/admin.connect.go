@@ -63,6 +63,24 @@ const (
 	AdminServiceExportCasesProcedure = "/weir.v1.AdminService/ExportCases"
 	// AdminServiceFindTraceProcedure is the fully-qualified name of the AdminService's FindTrace RPC.
 	AdminServiceFindTraceProcedure = "/weir.v1.AdminService/FindTrace"
+	// AdminServiceWatchProcedure is the fully-qualified name of the AdminService's Watch RPC.
+	AdminServiceWatchProcedure = "/weir.v1.AdminService/Watch"
+	// AdminServiceGetHistoryProcedure is the fully-qualified name of the AdminService's GetHistory RPC.
+	AdminServiceGetHistoryProcedure = "/weir.v1.AdminService/GetHistory"
+	// AdminServiceListFramesProcedure is the fully-qualified name of the AdminService's ListFrames RPC.
+	AdminServiceListFramesProcedure = "/weir.v1.AdminService/ListFrames"
+	// AdminServiceGetFrameProcedure is the fully-qualified name of the AdminService's GetFrame RPC.
+	AdminServiceGetFrameProcedure = "/weir.v1.AdminService/GetFrame"
+	// AdminServiceGetDiskUseProcedure is the fully-qualified name of the AdminService's GetDiskUse RPC.
+	AdminServiceGetDiskUseProcedure = "/weir.v1.AdminService/GetDiskUse"
+	// AdminServiceDiscardFramesProcedure is the fully-qualified name of the AdminService's
+	// DiscardFrames RPC.
+	AdminServiceDiscardFramesProcedure = "/weir.v1.AdminService/DiscardFrames"
+	// AdminServiceReloadProcedure is the fully-qualified name of the AdminService's Reload RPC.
+	AdminServiceReloadProcedure = "/weir.v1.AdminService/Reload"
+	// AdminServiceSetLogLevelProcedure is the fully-qualified name of the AdminService's SetLogLevel
+	// RPC.
+	AdminServiceSetLogLevelProcedure = "/weir.v1.AdminService/SetLogLevel"
 )
 
 // AdminServiceClient is a client for the weir.v1.AdminService service.
@@ -92,8 +110,9 @@ type AdminServiceClient interface {
 	// FAILED_PRECONDITION while another test runs, where weir takes no data, or
 	// does not listen that way.
 	SendTest(context.Context, *v1.SendTestRequest) (*connect.ServerStreamForClient[v1.SendTestResponse], error)
-	// ListCases lists what is in quarantine, oldest case first. Counting traces
-	// takes five seconds at most.
+	// ListCases lists what is in quarantine, oldest case first, a page at a time.
+	// Counting traces takes half a second at most. INVALID_ARGUMENT for a page
+	// token or a state that cannot be.
 	ListCases(context.Context, *v1.ListCasesRequest) (*v1.ListCasesResponse, error)
 	// GetCase is one case with the whole exchange that opened it. NOT_FOUND if
 	// there is no such case.
@@ -111,6 +130,33 @@ type AdminServiceClient interface {
 	// FindTrace tells where a trace is. It looks through all that is on disk, for
 	// half a minute at most. INVALID_ARGUMENT for what is no trace id.
 	FindTrace(context.Context, *v1.FindTraceRequest) (*v1.FindTraceResponse, error)
+	// Watch streams what changes, at once all there is and then, no more often
+	// than asked for, what became different. It ends with the call, or with weir
+	// (UNAVAILABLE). INVALID_ARGUMENT for an interval out of bounds,
+	// RESOURCE_EXHAUSTED while too many others watch.
+	Watch(context.Context, *v1.WatchRequest) (*connect.ServerStreamForClient[v1.WatchResponse], error)
+	// GetHistory is what went in and out lately, for charts. It begins with this
+	// process and is kept in memory only.
+	GetHistory(context.Context, *v1.GetHistoryRequest) (*v1.GetHistoryResponse, error)
+	// ListFrames lists what is on disk, oldest first, a page at a time. Data that
+	// comes, goes or is copied between two pages may be in none of them or in
+	// both. INVALID_ARGUMENT for a filter or a token that cannot be.
+	ListFrames(context.Context, *v1.ListFramesRequest) (*v1.ListFramesResponse, error)
+	// GetFrame is one frame, with its content if that is asked for. NOT_FOUND if
+	// there is no such frame, or not any more.
+	GetFrame(context.Context, *v1.GetFrameRequest) (*v1.GetFrameResponse, error)
+	// GetDiskUse tells what takes the disk, and what would be freed by whom.
+	GetDiskUse(context.Context, *v1.GetDiskUseRequest) (*v1.GetDiskUseResponse, error)
+	// DiscardFrames drops pending data for good; it is counted by reason.
+	// INVALID_ARGUMENT where nothing says which, NOT_FOUND for a frame that is
+	// not there. What is on its way at the moment is left.
+	DiscardFrames(context.Context, *v1.DiscardFramesRequest) (*v1.DiscardFramesResponse, error)
+	// Reload reads the configuration anew, as SIGHUP does. FAILED_PRECONDITION
+	// if it cannot be read or is wrong; nothing has changed then.
+	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
+	// SetLogLevel says, and changes, how much is logged. INVALID_ARGUMENT for
+	// what is no level.
+	SetLogLevel(context.Context, *v1.SetLogLevelRequest) (*v1.SetLogLevelResponse, error)
 }
 
 // NewAdminServiceClient constructs a client for the weir.v1.AdminService service. By default, it
@@ -196,23 +242,79 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("FindTrace")),
 			connect.WithClientOptions(opts...),
 		),
+		watch: connect.NewClient[v1.WatchRequest, v1.WatchResponse](
+			httpClient,
+			baseURL+AdminServiceWatchProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("Watch")),
+			connect.WithClientOptions(opts...),
+		),
+		getHistory: connect.NewClient[v1.GetHistoryRequest, v1.GetHistoryResponse](
+			httpClient,
+			baseURL+AdminServiceGetHistoryProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("GetHistory")),
+			connect.WithClientOptions(opts...),
+		),
+		listFrames: connect.NewClient[v1.ListFramesRequest, v1.ListFramesResponse](
+			httpClient,
+			baseURL+AdminServiceListFramesProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListFrames")),
+			connect.WithClientOptions(opts...),
+		),
+		getFrame: connect.NewClient[v1.GetFrameRequest, v1.GetFrameResponse](
+			httpClient,
+			baseURL+AdminServiceGetFrameProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("GetFrame")),
+			connect.WithClientOptions(opts...),
+		),
+		getDiskUse: connect.NewClient[v1.GetDiskUseRequest, v1.GetDiskUseResponse](
+			httpClient,
+			baseURL+AdminServiceGetDiskUseProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("GetDiskUse")),
+			connect.WithClientOptions(opts...),
+		),
+		discardFrames: connect.NewClient[v1.DiscardFramesRequest, v1.DiscardFramesResponse](
+			httpClient,
+			baseURL+AdminServiceDiscardFramesProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("DiscardFrames")),
+			connect.WithClientOptions(opts...),
+		),
+		reload: connect.NewClient[v1.ReloadRequest, v1.ReloadResponse](
+			httpClient,
+			baseURL+AdminServiceReloadProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("Reload")),
+			connect.WithClientOptions(opts...),
+		),
+		setLogLevel: connect.NewClient[v1.SetLogLevelRequest, v1.SetLogLevelResponse](
+			httpClient,
+			baseURL+AdminServiceSetLogLevelProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("SetLogLevel")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // adminServiceClient implements AdminServiceClient.
 type adminServiceClient struct {
-	getStatus    *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
-	drain        *connect.Client[v1.DrainRequest, v1.DrainResponse]
-	getQuota     *connect.Client[v1.GetQuotaRequest, v1.GetQuotaResponse]
-	setQuota     *connect.Client[v1.SetQuotaRequest, v1.SetQuotaResponse]
-	releaseHeld  *connect.Client[v1.ReleaseHeldRequest, v1.ReleaseHeldResponse]
-	sendTest     *connect.Client[v1.SendTestRequest, v1.SendTestResponse]
-	listCases    *connect.Client[v1.ListCasesRequest, v1.ListCasesResponse]
-	getCase      *connect.Client[v1.GetCaseRequest, v1.GetCaseResponse]
-	releaseCases *connect.Client[v1.ReleaseCasesRequest, v1.ReleaseCasesResponse]
-	discardCases *connect.Client[v1.DiscardCasesRequest, v1.DiscardCasesResponse]
-	exportCases  *connect.Client[v1.ExportCasesRequest, v1.ExportCasesResponse]
-	findTrace    *connect.Client[v1.FindTraceRequest, v1.FindTraceResponse]
+	getStatus     *connect.Client[v1.GetStatusRequest, v1.GetStatusResponse]
+	drain         *connect.Client[v1.DrainRequest, v1.DrainResponse]
+	getQuota      *connect.Client[v1.GetQuotaRequest, v1.GetQuotaResponse]
+	setQuota      *connect.Client[v1.SetQuotaRequest, v1.SetQuotaResponse]
+	releaseHeld   *connect.Client[v1.ReleaseHeldRequest, v1.ReleaseHeldResponse]
+	sendTest      *connect.Client[v1.SendTestRequest, v1.SendTestResponse]
+	listCases     *connect.Client[v1.ListCasesRequest, v1.ListCasesResponse]
+	getCase       *connect.Client[v1.GetCaseRequest, v1.GetCaseResponse]
+	releaseCases  *connect.Client[v1.ReleaseCasesRequest, v1.ReleaseCasesResponse]
+	discardCases  *connect.Client[v1.DiscardCasesRequest, v1.DiscardCasesResponse]
+	exportCases   *connect.Client[v1.ExportCasesRequest, v1.ExportCasesResponse]
+	findTrace     *connect.Client[v1.FindTraceRequest, v1.FindTraceResponse]
+	watch         *connect.Client[v1.WatchRequest, v1.WatchResponse]
+	getHistory    *connect.Client[v1.GetHistoryRequest, v1.GetHistoryResponse]
+	listFrames    *connect.Client[v1.ListFramesRequest, v1.ListFramesResponse]
+	getFrame      *connect.Client[v1.GetFrameRequest, v1.GetFrameResponse]
+	getDiskUse    *connect.Client[v1.GetDiskUseRequest, v1.GetDiskUseResponse]
+	discardFrames *connect.Client[v1.DiscardFramesRequest, v1.DiscardFramesResponse]
+	reload        *connect.Client[v1.ReloadRequest, v1.ReloadResponse]
+	setLogLevel   *connect.Client[v1.SetLogLevelRequest, v1.SetLogLevelResponse]
 }
 
 // GetStatus calls weir.v1.AdminService.GetStatus.
@@ -311,6 +413,74 @@ func (c *adminServiceClient) FindTrace(ctx context.Context, req *v1.FindTraceReq
 	return nil, err
 }
 
+// Watch calls weir.v1.AdminService.Watch.
+func (c *adminServiceClient) Watch(ctx context.Context, req *v1.WatchRequest) (*connect.ServerStreamForClient[v1.WatchResponse], error) {
+	return c.watch.CallServerStream(ctx, connect.NewRequest(req))
+}
+
+// GetHistory calls weir.v1.AdminService.GetHistory.
+func (c *adminServiceClient) GetHistory(ctx context.Context, req *v1.GetHistoryRequest) (*v1.GetHistoryResponse, error) {
+	response, err := c.getHistory.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListFrames calls weir.v1.AdminService.ListFrames.
+func (c *adminServiceClient) ListFrames(ctx context.Context, req *v1.ListFramesRequest) (*v1.ListFramesResponse, error) {
+	response, err := c.listFrames.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetFrame calls weir.v1.AdminService.GetFrame.
+func (c *adminServiceClient) GetFrame(ctx context.Context, req *v1.GetFrameRequest) (*v1.GetFrameResponse, error) {
+	response, err := c.getFrame.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetDiskUse calls weir.v1.AdminService.GetDiskUse.
+func (c *adminServiceClient) GetDiskUse(ctx context.Context, req *v1.GetDiskUseRequest) (*v1.GetDiskUseResponse, error) {
+	response, err := c.getDiskUse.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// DiscardFrames calls weir.v1.AdminService.DiscardFrames.
+func (c *adminServiceClient) DiscardFrames(ctx context.Context, req *v1.DiscardFramesRequest) (*v1.DiscardFramesResponse, error) {
+	response, err := c.discardFrames.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Reload calls weir.v1.AdminService.Reload.
+func (c *adminServiceClient) Reload(ctx context.Context, req *v1.ReloadRequest) (*v1.ReloadResponse, error) {
+	response, err := c.reload.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// SetLogLevel calls weir.v1.AdminService.SetLogLevel.
+func (c *adminServiceClient) SetLogLevel(ctx context.Context, req *v1.SetLogLevelRequest) (*v1.SetLogLevelResponse, error) {
+	response, err := c.setLogLevel.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AdminServiceHandler is an implementation of the weir.v1.AdminService service.
 type AdminServiceHandler interface {
 	// GetStatus reports totals, lanes, disk and upstream of this weir.
@@ -338,8 +508,9 @@ type AdminServiceHandler interface {
 	// FAILED_PRECONDITION while another test runs, where weir takes no data, or
 	// does not listen that way.
 	SendTest(context.Context, *v1.SendTestRequest, *connect.ServerStream[v1.SendTestResponse]) error
-	// ListCases lists what is in quarantine, oldest case first. Counting traces
-	// takes five seconds at most.
+	// ListCases lists what is in quarantine, oldest case first, a page at a time.
+	// Counting traces takes half a second at most. INVALID_ARGUMENT for a page
+	// token or a state that cannot be.
 	ListCases(context.Context, *v1.ListCasesRequest) (*v1.ListCasesResponse, error)
 	// GetCase is one case with the whole exchange that opened it. NOT_FOUND if
 	// there is no such case.
@@ -357,6 +528,33 @@ type AdminServiceHandler interface {
 	// FindTrace tells where a trace is. It looks through all that is on disk, for
 	// half a minute at most. INVALID_ARGUMENT for what is no trace id.
 	FindTrace(context.Context, *v1.FindTraceRequest) (*v1.FindTraceResponse, error)
+	// Watch streams what changes, at once all there is and then, no more often
+	// than asked for, what became different. It ends with the call, or with weir
+	// (UNAVAILABLE). INVALID_ARGUMENT for an interval out of bounds,
+	// RESOURCE_EXHAUSTED while too many others watch.
+	Watch(context.Context, *v1.WatchRequest, *connect.ServerStream[v1.WatchResponse]) error
+	// GetHistory is what went in and out lately, for charts. It begins with this
+	// process and is kept in memory only.
+	GetHistory(context.Context, *v1.GetHistoryRequest) (*v1.GetHistoryResponse, error)
+	// ListFrames lists what is on disk, oldest first, a page at a time. Data that
+	// comes, goes or is copied between two pages may be in none of them or in
+	// both. INVALID_ARGUMENT for a filter or a token that cannot be.
+	ListFrames(context.Context, *v1.ListFramesRequest) (*v1.ListFramesResponse, error)
+	// GetFrame is one frame, with its content if that is asked for. NOT_FOUND if
+	// there is no such frame, or not any more.
+	GetFrame(context.Context, *v1.GetFrameRequest) (*v1.GetFrameResponse, error)
+	// GetDiskUse tells what takes the disk, and what would be freed by whom.
+	GetDiskUse(context.Context, *v1.GetDiskUseRequest) (*v1.GetDiskUseResponse, error)
+	// DiscardFrames drops pending data for good; it is counted by reason.
+	// INVALID_ARGUMENT where nothing says which, NOT_FOUND for a frame that is
+	// not there. What is on its way at the moment is left.
+	DiscardFrames(context.Context, *v1.DiscardFramesRequest) (*v1.DiscardFramesResponse, error)
+	// Reload reads the configuration anew, as SIGHUP does. FAILED_PRECONDITION
+	// if it cannot be read or is wrong; nothing has changed then.
+	Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error)
+	// SetLogLevel says, and changes, how much is logged. INVALID_ARGUMENT for
+	// what is no level.
+	SetLogLevel(context.Context, *v1.SetLogLevelRequest) (*v1.SetLogLevelResponse, error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -438,6 +636,54 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("FindTrace")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceWatchHandler := connect.NewServerStreamHandlerSimple(
+		AdminServiceWatchProcedure,
+		svc.Watch,
+		connect.WithSchema(adminServiceMethods.ByName("Watch")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceGetHistoryHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceGetHistoryProcedure,
+		svc.GetHistory,
+		connect.WithSchema(adminServiceMethods.ByName("GetHistory")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceListFramesHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceListFramesProcedure,
+		svc.ListFrames,
+		connect.WithSchema(adminServiceMethods.ByName("ListFrames")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceGetFrameHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceGetFrameProcedure,
+		svc.GetFrame,
+		connect.WithSchema(adminServiceMethods.ByName("GetFrame")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceGetDiskUseHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceGetDiskUseProcedure,
+		svc.GetDiskUse,
+		connect.WithSchema(adminServiceMethods.ByName("GetDiskUse")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceDiscardFramesHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceDiscardFramesProcedure,
+		svc.DiscardFrames,
+		connect.WithSchema(adminServiceMethods.ByName("DiscardFrames")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceReloadHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceReloadProcedure,
+		svc.Reload,
+		connect.WithSchema(adminServiceMethods.ByName("Reload")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceSetLogLevelHandler := connect.NewUnaryHandlerSimple(
+		AdminServiceSetLogLevelProcedure,
+		svc.SetLogLevel,
+		connect.WithSchema(adminServiceMethods.ByName("SetLogLevel")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/weir.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceGetStatusProcedure:
@@ -464,6 +710,22 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceExportCasesHandler.ServeHTTP(w, r)
 		case AdminServiceFindTraceProcedure:
 			adminServiceFindTraceHandler.ServeHTTP(w, r)
+		case AdminServiceWatchProcedure:
+			adminServiceWatchHandler.ServeHTTP(w, r)
+		case AdminServiceGetHistoryProcedure:
+			adminServiceGetHistoryHandler.ServeHTTP(w, r)
+		case AdminServiceListFramesProcedure:
+			adminServiceListFramesHandler.ServeHTTP(w, r)
+		case AdminServiceGetFrameProcedure:
+			adminServiceGetFrameHandler.ServeHTTP(w, r)
+		case AdminServiceGetDiskUseProcedure:
+			adminServiceGetDiskUseHandler.ServeHTTP(w, r)
+		case AdminServiceDiscardFramesProcedure:
+			adminServiceDiscardFramesHandler.ServeHTTP(w, r)
+		case AdminServiceReloadProcedure:
+			adminServiceReloadHandler.ServeHTTP(w, r)
+		case AdminServiceSetLogLevelProcedure:
+			adminServiceSetLogLevelHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -519,4 +781,36 @@ func (UnimplementedAdminServiceHandler) ExportCases(context.Context, *v1.ExportC
 
 func (UnimplementedAdminServiceHandler) FindTrace(context.Context, *v1.FindTraceRequest) (*v1.FindTraceResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.FindTrace is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) Watch(context.Context, *v1.WatchRequest, *connect.ServerStream[v1.WatchResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.Watch is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) GetHistory(context.Context, *v1.GetHistoryRequest) (*v1.GetHistoryResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.GetHistory is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListFrames(context.Context, *v1.ListFramesRequest) (*v1.ListFramesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.ListFrames is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) GetFrame(context.Context, *v1.GetFrameRequest) (*v1.GetFrameResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.GetFrame is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) GetDiskUse(context.Context, *v1.GetDiskUseRequest) (*v1.GetDiskUseResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.GetDiskUse is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) DiscardFrames(context.Context, *v1.DiscardFramesRequest) (*v1.DiscardFramesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.DiscardFrames is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) Reload(context.Context, *v1.ReloadRequest) (*v1.ReloadResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.Reload is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) SetLogLevel(context.Context, *v1.SetLogLevelRequest) (*v1.SetLogLevelResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("weir.v1.AdminService.SetLogLevel is not implemented"))
 }
