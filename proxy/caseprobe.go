@@ -48,7 +48,9 @@ func (f *Forwarder) probeCase(send context.Context, one *sending, s *queue.LaneS
 		}
 	}
 	started, wait = f.lease(send, one, s, opts)
-	if !started && wait == 0 && !f.caseHolds(opts.Place) {
+	// A case that holds nothing is over, unless what it was opened for is about to
+	// be put into it.
+	if !started && wait == 0 && sending == 0 && !f.caseHolds(opts.Place) {
 		return false, f.releaseHealed(s.ID, one.run)
 	}
 	return started, wait

@@ -504,9 +504,7 @@ func (f *Forwarder) send(ctx context.Context, s *sending) {
 	}
 	lane := s.lease.Lane
 	claimed, err := f.claim(s)
-	if s.passage != nil {
-		defer f.guard.Ended(s.passage)
-	}
+	defer f.passed(s)
 	switch {
 	case !claimed:
 	case s.lane.Protocol == ProtocolRuns:
