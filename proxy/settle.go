@@ -94,7 +94,9 @@ func (f *Forwarder) cameThrough(s *sending, lane queue.LaneID, items int) {
 	for _, w := range f.waits.succeeded(s.keys, s.began) {
 		f.cfg.Logger.Info("the upstream takes data again", "lane", lane, "reason", w.Reason, "after", f.cfg.Now().Sub(w.Since).Round(time.Second))
 	}
-	f.releaseHealed(lane, s.run)
+	if ok, _, _ := f.waits.due(s.keys); ok { // else it was refused while this was under way
+		f.releaseHealed(lane, s.run)
+	}
 }
 
 // noteDelivered counts what a lane has delivered.
