@@ -88,7 +88,8 @@ func troubles() []trouble {
 		month,
 		of("403 for traces alone", smith.Forbidden.Fault(), waiting, "upstream_incident"),
 		everything("403", smith.Forbidden.Fault(), parked, "http_403"),
-		of("401", smith.Unauthorized.Fault(), parked, "http_401"),
+		of("401 for traces alone", smith.Unauthorized.Fault(), waiting, "upstream_incident"),
+		everything("401", smith.Unauthorized.Fault(), parked, "http_401"),
 		of("redirect", smith.Fault{Status: http.StatusTemporaryRedirect, Header: http.Header{"Location": {"/elsewhere"}}},
 			parked, "http_307"),
 	}
