@@ -340,7 +340,12 @@ func (b *bisection) finish(settlements []queue.Settlement) error {
 		settlements = withoutQuarantine(settlements)
 		b.noRoom = queue.ErrKeptFull
 	}
+	troubled := b.trouble != nil && b.trouble.Kind != Interrupted
+	if troubled {
+		f.failed(b.s, b.trouble) // before what is left is to be sent again
+	}
 	kept := keptItems(b.s.lease, settlements)
+	f.passed(b.s)
 	err := b.s.lease.Settle(settlements...)
 	switch {
 	case errors.Is(err, queue.ErrKeptFull): // pending again, and the lane waits below
@@ -352,8 +357,7 @@ func (b *bisection) finish(settlements []queue.Settlement) error {
 		f.kept(kept)
 	}
 	switch {
-	case b.trouble != nil && b.trouble.Kind != Interrupted:
-		f.failed(b.s, b.trouble)
+	case troubled:
 	case b.gaveUp || b.noRoom != nil:
 		f.failed(b.s, &Outcome{Kind: Refused, Reason: b.refusal.Reason, Scope: ScopeLane, Exchange: b.refusal.Exchange})
 	case b.delivered > 0:

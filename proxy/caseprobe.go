@@ -49,9 +49,22 @@ func (f *Forwarder) probeCase(send context.Context, one *sending, s *queue.LaneS
 	}
 	started, wait = f.lease(send, one, s, opts)
 	if !started && wait == 0 && !f.caseHolds(opts.Place) {
-		return false, f.releaseHealed(s.ID, one.run)
+		return f.endCase(s.ID, one.run)
 	}
 	return started, wait
+}
+
+// endCase releases a lane's case that nothing speaks for any more, but not while
+// something is being sent: that may be about to be put into it, and the wait of
+// whoever refused it to begin.
+func (f *Forwarder) endCase(id queue.LaneID, run *laneRun) (started bool, wait time.Duration) {
+	f.mu.Lock()
+	sending := run.sending
+	f.mu.Unlock()
+	if sending > 0 {
+		return false, 0 // its end wakes the dispatcher
+	}
+	return false, f.releaseHealed(id, run)
 }
 
 // pendingOlder reports whether the oldest that is pending of a lane is older than

@@ -204,6 +204,15 @@ type sentRequest struct {
 	taken         quota.Taken
 }
 
+// passed tells the guard that nothing of a lease is under way any more, and that
+// what has become of it was told. Before a settlement, so that who sees one does
+// not find the traces under way still. May be called again.
+func (f *Forwarder) passed(s *sending) {
+	if s.passage != nil {
+		f.guard.Ended(s.passage)
+	}
+}
+
 // delivered counts traces of which the upstream has taken something. It comes
 // before their data is forgotten.
 func (f *Forwarder) delivered(lane Lane, traces []TraceID) error {

@@ -436,6 +436,39 @@ func TestACaseIsNotProbedWithoutItsKey(t *testing.T) {
 	}
 }
 
+// TestAnAnswerThatCrossesARefusalSaysNothingOfTheKey: what was sent before a key
+// was refused, and is answered after it, neither clears the key nor ends its wait.
+func TestAnAnswerThatCrossesARefusalSaysNothingOfTheKey(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, newFakeUpstream())
+	began := time.Now()
+	now := began
+	h := newHistory(r.q, func() time.Time { return now })
+	as := caller{credential: "key"}
+	takenAt := func(sent time.Time) {
+		h.saw(as, &Outcome{Kind: Delivered, Exchange: Exchange{Time: sent, Status: http.StatusOK}})
+	}
+	denied := refused(RefusedAccess, http.StatusForbidden)
+	takenAt(began)
+	now = began.Add(2 * time.Second)
+	h.saw(as, &denied)
+	r.f.waits.failed("credential/key", &denied, now)
+	takenAt(began.Add(time.Second))
+	if !h.doubted(as) {
+		t.Error("the key is taken for well")
+	}
+	if over := r.f.waits.succeeded([]waitKey{"credential/key"}, began.Add(-time.Second)); len(over) > 0 {
+		t.Errorf("its wait has ended: %+v", over)
+	}
+	takenAt(began.Add(3 * time.Second))
+	if h.doubted(as) {
+		t.Error("the key is in doubt although it was taken since")
+	}
+	if over := r.f.waits.succeeded([]waitKey{"credential/key"}, time.Now().Add(time.Second)); len(over) != 1 {
+		t.Error("its wait goes on although data came through")
+	}
+}
+
 // TestKeysThatAreMadeUpAreForgotten: whoever makes up keys, all of them refused,
 // must not fill the memory, nor the queue's notes with ones that are taken.
 func TestKeysThatAreMadeUpAreForgotten(t *testing.T) {

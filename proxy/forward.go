@@ -388,7 +388,7 @@ func (f *Forwarder) tryLane(send context.Context, s *queue.LaneStats) (started b
 		return f.probeCase(send, &sending{lane: lane, keys: keys, run: run, probe: probe, turn: run.turns}, s)
 	}
 	if s.PendingFrames == 0 {
-		return false, f.releaseHealed(s.ID, run)
+		return f.endCase(s.ID, run)
 	}
 	if int64(s.LeasedFrames) >= s.PendingFrames {
 		return false, later
@@ -504,9 +504,7 @@ func (f *Forwarder) send(ctx context.Context, s *sending) {
 	}
 	lane := s.lease.Lane
 	claimed, err := f.claim(s)
-	if s.passage != nil {
-		defer f.guard.Ended(s.passage)
-	}
+	defer f.passed(s)
 	switch {
 	case !claimed:
 	case s.lane.Protocol == ProtocolRuns:

@@ -112,7 +112,12 @@ func (h *history) saw(c caller, out *Outcome) (successor bool) {
 	}
 	k := h.of(c)
 	var write bool
-	switch {
+	switch sent := out.Exchange.Time; {
+	case out.Kind == Delivered && !sent.IsZero() && sent.Before(k.refused):
+		// It was under way when another was refused: it says nothing of now.
+		if sent.After(k.accepted) {
+			k.accepted = sent
+		}
 	case out.Kind == Delivered:
 		successor = h.refused > 0 && k.accepted.IsZero()
 		if !k.refused.IsZero() {

@@ -38,6 +38,7 @@ func (r *round) settle(damaged []int) error {
 		settled[s.Frame] = true
 	}
 	frames, raw := len(lease.Frames), rawBytes(lease)
+	f.passed(r.s)
 	err := lease.Settle(settlements...)
 	switch {
 	case errors.Is(err, queue.ErrKeptFull):

@@ -38,8 +38,8 @@ func (f *Forwarder) settle(ctx context.Context, s *sending, req *Request, out *O
 	case Delivered:
 		return f.settleDelivered(s, out)
 	case Retry:
+		f.failed(s, out) // before the data is to be sent again
 		s.lease.Return()
-		f.failed(s, out)
 		return nil
 	case Refused:
 		return f.settleRefused(ctx, s, req, out)
@@ -58,6 +58,7 @@ func (f *Forwarder) settleDelivered(s *sending, out *Outcome) error {
 		s.lease.Return()
 		return err
 	}
+	f.passed(s)
 	items := 0
 	settlements := make([]queue.Settlement, len(s.lease.Frames))
 	rejected := out.RejectedItems
@@ -93,7 +94,9 @@ func (f *Forwarder) cameThrough(s *sending, lane queue.LaneID, items int) {
 	for _, w := range f.waits.succeeded(s.keys, s.began) {
 		f.cfg.Logger.Info("the upstream takes data again", "lane", lane, "reason", w.Reason, "after", f.cfg.Now().Sub(w.Since).Round(time.Second))
 	}
-	f.releaseHealed(lane, s.run)
+	if ok, _, _ := f.waits.due(s.keys); ok { // else it was refused while this was under way
+		f.releaseHealed(lane, s.run)
+	}
 }
 
 // noteDelivered counts what a lane has delivered.
@@ -108,8 +111,18 @@ func (f *Forwarder) noteDelivered(run *laneRun, items int) {
 	run.delivered += int64(items)
 }
 
-// failed begins the wait of whatever refused.
-func (f *Forwarder) failed(s *sending, out *Outcome) {
+// failed begins the wait of whatever refused, and says so.
+func (f *Forwarder) failed(s *sending, out *Outcome) { f.sayWait(s, f.beginWait(s, out)) }
+
+// begunWait is a wait that was begun and not said yet.
+type begunWait struct {
+	key     waitKey
+	out     *Outcome
+	already bool // it was waited for before
+}
+
+// beginWait begins the wait of whatever refused.
+func (f *Forwarder) beginWait(s *sending, out *Outcome) begunWait {
 	key := laneWait(s.lease.Lane)
 	switch out.Scope {
 	case ScopeUpstream:
@@ -129,13 +142,19 @@ func (f *Forwarder) failed(s *sending, out *Outcome) {
 	f.mu.Unlock()
 	_, already := f.waits.get(key)
 	f.waits.failed(key, out, s.began)
+	return begunWait{key, out, already}
+}
+
+// sayWait explains a wait, and logs it if it is new and no case says it.
+func (f *Forwarder) sayWait(s *sending, b begunWait) {
+	out := b.out
 	if out.Kind == Refused && out.Refusal == RefusedAccess && f.cases.mayRelease(s.lease.Lane, healsWithLane) {
 		return // its case was said
 	}
 	d := diagnose.Diagnose(f.facts(s.lane, s.as, out))
 	cause, remedy := explained(&d)
-	f.waits.explain(key, cause, remedy)
-	if w, ok := f.waits.get(key); ok && !already {
+	f.waits.explain(b.key, cause, remedy)
+	if w, ok := f.waits.get(b.key); ok && !b.already {
 		f.cfg.Logger.Warn("the upstream does not take data; it stays on disk and is tried again",
 			"reason", out.Reason, "cause", cause, "detail", sentence(out), "scope", out.Scope.String(), "next", w.Until)
 	}
@@ -153,9 +172,7 @@ func (f *Forwarder) settleRefused(ctx context.Context, s *sending, req *Request,
 	case out.Refusal == RefusedSize || out.Refusal == RefusedContent:
 		return f.quarantine(s, out, false)
 	default:
-		err := f.quarantine(s, out, true)
-		f.failed(s, out)
-		return err
+		return f.quarantine(s, out, true)
 	}
 }
 
@@ -197,12 +214,20 @@ func halve(req *Request, d Divider) ([]queue.Part, error) {
 
 // quarantine moves the whole lease into the lane's case for the refusal. heals
 // says that the case is released as soon as a request of the lane comes
-// through. Without room to keep more, the data stays pending and the lane waits.
+// through; whoever refused is waited for then. Without room to keep more, the
+// data stays pending and the lane waits.
 func (f *Forwarder) quarantine(s *sending, out *Outcome, heals bool) error {
+	var wait begunWait
+	if heals {
+		wait = f.beginWait(s, out) // first: a case that nothing waits for is probed at once
+	}
 	place, err := f.openCase(s, out, heals)
+	if heals {
+		f.sayWait(s, wait)
+	}
 	if err != nil {
-		s.lease.Return()
 		f.failed(s, &Outcome{Kind: Refused, Reason: out.Reason, Scope: ScopeLane, Exchange: out.Exchange})
+		s.lease.Return()
 		if errors.Is(err, queue.ErrKeptFull) {
 			return nil
 		}

@@ -209,13 +209,13 @@ func pause(one *wait, o *Outcome, random float64) time.Duration {
 }
 
 // succeeded ends the waits under the keys: a request started at began came
-// through. One that was under way already when the server named a pause says
-// nothing about that pause. It returns the waits that it ended.
+// through. One that was under way already when the server named a pause, or
+// refused a key, says nothing about that. It returns the waits that it ended.
 func (w *waits) succeeded(keys []waitKey, began time.Time) (over []wait) {
 	w.mu.Lock()
 	var ended []waitKey
 	for _, k := range keys {
-		if one := w.m[k]; one != nil && !(one.named && one.renewed.After(began)) {
+		if one := w.m[k]; one != nil && !(one.definite() && one.renewed.After(began)) {
 			delete(w.m, k)
 			ended, over = append(ended, k), append(over, *one)
 		}
@@ -225,6 +225,12 @@ func (w *waits) succeeded(keys []waitKey, began time.Time) (over []wait) {
 		_ = w.q.SetNote(waitNotes+string(k), nil) // a stale note costs one early probe
 	}
 	return over
+}
+
+// definite reports whether a wait is for what the upstream said, not for what it
+// failed to do: that one request of several fails tells little of the others.
+func (w *wait) definite() bool {
+	return w.named || w.Refused || w.Reason == string(diagnose.UpstreamIncident)
 }
 
 // end ends the wait under a key if it is for a reason.

@@ -485,6 +485,43 @@ func TestLangSmithIsNotBelievedTwice(t *testing.T) {
 	}
 }
 
+// TestLangSmithsNextMonthEndsNoRefusalOfThisOne: LangSmith's clock is a little
+// ahead. That it takes traces again is the month's turn, with what that may
+// release, and not the end of a limit. Clocks that are far apart prove nothing.
+func TestLangSmithsNextMonthEndsNoRefusalOfThisOne(t *testing.T) {
+	t.Parallel()
+	turn := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	for name, tc := range map[string]struct {
+		own, server time.Duration // after the turn
+		orders      quota.Reason
+	}{
+		"a little ahead": {-2 * time.Second, 3 * time.Second, ""},
+		"both before it": {-2 * time.Second, -time.Second, quota.ReasonCleared},
+		"both after it":  {time.Second, 2 * time.Second, quota.ReasonMonth},
+		"a day apart":    {-20 * time.Hour, 4 * time.Hour, quota.ReasonCleared},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesk(t, quota.Rules{Traces: 10})
+			d.says(november)
+			d.Refused(deskAccount, quota.KindMonth)
+			d.bring(5)
+			d.set(turn.Add(tc.own))
+			d.says(turn.Add(tc.server))
+			if _, _, err := d.Reported(deskAccount, quota.UsageLimits{}); err != nil {
+				t.Fatal(err)
+			}
+			var got quota.Reason
+			for _, o := range d.status().Orders {
+				got += o.Reason
+			}
+			if got != tc.orders {
+				t.Errorf("held traces are released for %q, want %q", got, tc.orders)
+			}
+		})
+	}
+}
+
 func TestWhatOthersSendCounts(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t, quota.Rules{Traces: 100})

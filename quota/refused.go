@@ -29,6 +29,19 @@ func kindOf(usageLimitType string) Kind {
 	}
 }
 
+// clockLag is how far clocks that are set may be apart.
+const clockLag = time.Hour
+
+// isNextMonths reports whether the upstream's month has just turned and weir's
+// has not yet. That a limit does not refuse any more is said of the new month
+// then: it ends with the old one, and the turn says what is released. Where the
+// clocks are further apart one of them is wrong, and what LangSmith does counts.
+// g.mu is held.
+func (g *Guard) isNextMonths() bool {
+	server, end := g.upstreamTime(), g.clock.month.End()
+	return !server.Before(end) && server.Sub(end) < clockLag
+}
+
 // Refused notes that the upstream refused data of the account for a limit, and
 // returns when that should end by itself.
 func (g *Guard) Refused(account string, k Kind) (until time.Time) {
@@ -119,6 +132,9 @@ func (g *Guard) Reported(account string, u UsageLimits) (kind Kind, until time.T
 			return "", time.Time{}, g.order(account, s, Order{Most: -1, Reason: ReasonLimit})
 		}
 		return "", time.Time{}, nil
+	}
+	if g.isNextMonths() {
+		return s.Refused.Kind, s.Refused.Until, nil
 	}
 	if since := g.cfg.Now().Sub(s.Refused.Last); since >= 0 && since < s.Refused.disbelief() {
 		return s.Refused.Kind, s.Refused.Until, nil

@@ -46,6 +46,12 @@ func troubles() []trouble {
 		t.begin, t.end = standing(f)
 		return t
 	}
+	everything := func(name string, f smith.Fault, state weirv1.LaneState, reasons ...string) trouble {
+		return trouble{
+			name: name, state: state, reason: reasons,
+			begin: func(r *rig) { r.up.SetStanding(&f) }, end: func(r *rig) { r.up.ClearFaults() },
+		}
+	}
 	hang := of("hang", smith.Fault{Hang: true}, waiting, "timeout")
 	hang.args = []string{"--request-timeout", "1s"}
 	huge := of("429 with a huge Retry-After", status(429, "99999999"), waiting, "rate")
@@ -80,8 +86,10 @@ func troubles() []trouble {
 		hour,
 		huge,
 		month,
-		of("403", smith.Forbidden.Fault(), parked, "http_403"),
-		of("401", smith.Unauthorized.Fault(), parked, "http_401"),
+		of("403 for traces alone", smith.Forbidden.Fault(), waiting, "upstream_incident"),
+		everything("403", smith.Forbidden.Fault(), parked, "http_403"),
+		of("401 for traces alone", smith.Unauthorized.Fault(), waiting, "upstream_incident"),
+		everything("401", smith.Unauthorized.Fault(), parked, "http_401"),
 		of("redirect", smith.Fault{Status: http.StatusTemporaryRedirect, Header: http.Header{"Location": {"/elsewhere"}}},
 			parked, "http_307"),
 	}

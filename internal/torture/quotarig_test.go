@@ -229,5 +229,8 @@ func hourUsedUp(s *weirv1.GetStatusResponse) bool {
 	if nothingPending(s) {
 		return true
 	}
-	return slices.ContainsFunc(s.GetLanes(), func(l *weirv1.Lane) bool { return l.GetReason() == "hour_limit" })
+	// weir's own count says so, or LangSmith if it was asked meanwhile.
+	return slices.ContainsFunc(s.GetLanes(), func(l *weirv1.Lane) bool {
+		return l.GetReason() == "hour_limit" || l.GetReason() == "quota_hour"
+	})
 }

@@ -372,3 +372,18 @@ func TestARevokedKeyIsNotHiddenForEver(t *testing.T) {
 		}
 	}
 }
+
+// TestAnOddKeyThatWasTakenIsNotMalformed: whatever it looks like, it worked.
+func TestAnOddKeyThatWasTakenIsNotMalformed(t *testing.T) {
+	t.Parallel()
+	f := denied(403, forbidden, "lsv2_pt_short")
+	d := diagnose.Diagnose(&f)
+	if got := d.Top(); got.Code != diagnose.KeyMalformed {
+		t.Fatalf("a key of that shape is %s, want %s", got.Code, diagnose.KeyMalformed)
+	}
+	f.History = diagnose.History{Since: now, Accepted: ago(time.Second)}
+	d = diagnose.Diagnose(&f)
+	if got := d.Top(); got.Code != diagnose.UpstreamIncident {
+		t.Errorf("taken a second before, it is %s, want %s", got.Code, diagnose.UpstreamIncident)
+	}
+}

@@ -83,8 +83,8 @@ func flawed(code Code) func(*Facts) (Confidence, []string) {
 				evidence, sure = append(evidence, fmt.Sprintf("The key in use (%s) %s.", f.Key, flaw.Says)), sure || flaw.Sure
 			}
 		}
-		if evidence == nil || f.History.Accepted.After(f.History.Since) && !f.History.Since.IsZero() {
-			return "", nil
+		if evidence == nil || f.acceptedLately() {
+			return "", nil // such as it is, it was taken until a moment ago
 		}
 		if !f.History.Accepted.IsZero() || f.Probes.Sessions.ok() {
 			return Possible, append(evidence, answered(f)) // it has worked as it is
