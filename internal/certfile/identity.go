@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -36,6 +37,7 @@ type Config struct {
 // lets in. Its methods may be called from any number of goroutines.
 type Identity struct {
 	cfg  Config
+	self *tls.Certificate // what this process shows to itself; nil: clients need none
 	held atomic.Pointer[material]
 
 	mu     sync.Mutex // guards what follows, and is held while files are read
@@ -57,7 +59,16 @@ func Open(cfg Config) (*Identity, error) {
 		return nil, errors.New("TLS needs a certificate file and a key file")
 	}
 	i := &Identity{cfg: cfg}
-	return i, i.Reload()
+	if i.AsksClients() {
+		var err error
+		if i.self, err = newSelf(); err != nil {
+			return nil, fmt.Errorf("make a client certificate for this process: %w", err)
+		}
+	}
+	if err := i.Reload(); err != nil {
+		return nil, err
+	}
+	return i, nil
 }
 
 // Reload reads the files now, changed or not. If they are wrong, what was read
@@ -75,6 +86,9 @@ func (i *Identity) readLocked() error {
 	m, err := load(i.cfg)
 	if err != nil {
 		return err
+	}
+	if i.self != nil {
+		m.clientCAs.AddCert(i.self.Leaf)
 	}
 	i.held.Store(m)
 	return nil

@@ -83,11 +83,32 @@ func LoadPair(certFile, keyFile string) (tls.Certificate, error) {
 		return pair, nil
 	case strings.Contains(err.Error(), "does not match"):
 		return tls.Certificate{}, fmt.Errorf("the key in %s is not that of the certificate in %s (the first one there must be the listener's own)", keyFile, certFile)
+	case strings.Contains(err.Error(), "certificate input"): // also where the two were switched
+		return tls.Certificate{}, fmt.Errorf("%s holds no certificate in PEM form: %w", certFile, err)
 	case strings.Contains(err.Error(), "key input") || strings.Contains(err.Error(), "private key"):
 		return tls.Certificate{}, fmt.Errorf("%s holds no private key in PEM form: %w", keyFile, err)
 	default:
-		return tls.Certificate{}, fmt.Errorf("%s holds no certificate in PEM form: %w", certFile, err)
+		return tls.Certificate{}, fmt.Errorf("%s cannot be read: %w", certFile, err)
 	}
+}
+
+// LoadLeaf reads the first certificate of a file. The error names it.
+func LoadLeaf(path string) (*x509.Certificate, error) {
+	text, err := read(path)
+	if err != nil {
+		return nil, fmt.Errorf("certificate file: %w", err)
+	}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		return cert, nil
+	}
+	return nil, fmt.Errorf("%s holds no certificate in PEM form", path)
 }
 
 // LoadPool reads certificates of authorities. The error names the file.
