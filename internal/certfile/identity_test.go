@@ -14,7 +14,10 @@ import (
 	"time"
 
 	"weir/internal/certfile"
+	"weir/internal/certfile/certtest"
 )
+
+var testNow = time.Date(2026, time.November, 20, 12, 0, 0, 0, time.UTC)
 
 // clock is a time that a test moves.
 type clock struct{ at time.Time }
@@ -45,8 +48,8 @@ func newRig(t *testing.T) *rig {
 func (r *rig) put(cert, key []byte) {
 	r.t.Helper()
 	r.age -= time.Second
-	write(r.t, r.dir, "tls.crt", cert, r.age)
-	write(r.t, r.dir, "tls.key", key, r.age)
+	certtest.Write(r.t, r.cfg.CertFile, cert, r.age)
+	certtest.Write(r.t, r.cfg.KeyFile, key, r.age)
 }
 
 func (r *rig) open() *certfile.Identity {
@@ -94,8 +97,8 @@ func shake(t *testing.T, server, client *tls.Config) (state tls.ConnectionState,
 	return state, <-done, clientErr
 }
 
-func trusting(a *authority, r *rig) *tls.Config {
-	return &tls.Config{RootCAs: a.pool(), ServerName: "localhost", Time: r.clk.now, MinVersion: tls.VersionTLS12}
+func trusting(a *certtest.Authority, r *rig) *tls.Config {
+	return &tls.Config{RootCAs: a.Pool(), ServerName: "localhost", Time: r.clk.now, MinVersion: tls.VersionTLS12}
 }
 
 func serialShown(t *testing.T, id *certfile.Identity, client *tls.Config) int64 {
@@ -108,35 +111,35 @@ func serialShown(t *testing.T, id *certfile.Identity, client *tls.Config) int64 
 }
 
 func TestARenewedCertificateIsShownWithoutARestart(t *testing.T) {
-	ca, r := newAuthority(t, "a"), newRig(t)
-	r.put(ca.issue(1, testNow.AddDate(0, 0, 1)))
+	ca, r := certtest.New(t, "a", testNow), newRig(t)
+	r.put(ca.Issue(testNow.AddDate(0, 0, 1)))
 	id := r.open()
-	if got := serialShown(t, id, trusting(ca, r)); got != 1 {
+	if got := serialShown(t, id, trusting(ca, r)); got != 2 {
 		t.Fatalf("certificate %d is shown", got)
 	}
-	r.put(ca.issue(2, testNow.AddDate(0, 0, 90)))
-	if got := serialShown(t, id, trusting(ca, r)); got != 1 {
+	r.put(ca.Issue(testNow.AddDate(0, 0, 90)))
+	if got := serialShown(t, id, trusting(ca, r)); got != 2 {
 		t.Errorf("the files were looked at again at once (certificate %d)", got)
 	}
 	r.clk.at = r.clk.at.Add(time.Second)
-	if got := serialShown(t, id, trusting(ca, r)); got != 2 || !id.NotAfter().Equal(testNow.AddDate(0, 0, 90)) {
+	if got := serialShown(t, id, trusting(ca, r)); got != 3 || !id.NotAfter().Equal(testNow.AddDate(0, 0, 90)) {
 		t.Errorf("certificate %d is shown, until %v", got, id.NotAfter())
 	}
-	r.put(ca.issue(3, testNow.AddDate(0, 0, 90)))
+	r.put(ca.Issue(testNow.AddDate(0, 0, 90)))
 	if err := id.Reload(); err != nil {
 		t.Fatal(err)
 	}
-	if got := serialShown(t, id, trusting(ca, r)); got != 3 {
+	if got := serialShown(t, id, trusting(ca, r)); got != 4 {
 		t.Errorf("after Reload certificate %d is shown", got)
 	}
 }
 
 func TestBadFilesLeaveTheCertificateInUse(t *testing.T) {
-	ca, r := newAuthority(t, "a"), newRig(t)
-	r.put(ca.issue(1, testNow.AddDate(0, 0, 90)))
+	ca, r := certtest.New(t, "a", testNow), newRig(t)
+	r.put(ca.Issue(testNow.AddDate(0, 0, 90)))
 	id := r.open()
-	expired, expiredKey := ca.issue(2, testNow.AddDate(0, 0, -1))
-	good, goodKey := ca.issue(3, testNow.AddDate(0, 0, 90))
+	expired, expiredKey := ca.Issue(testNow.AddDate(0, 0, -1))
+	good, goodKey := ca.Issue(testNow.AddDate(0, 0, 90))
 	for _, tt := range []struct {
 		name      string
 		cert, key []byte
@@ -150,7 +153,7 @@ func TestBadFilesLeaveTheCertificateInUse(t *testing.T) {
 			r.log.Reset()
 			for range 2 { // said once
 				r.clk.at = r.clk.at.Add(time.Second)
-				if got := serialShown(t, id, trusting(ca, r)); got != 1 {
+				if got := serialShown(t, id, trusting(ca, r)); got != 2 {
 					t.Errorf("certificate %d is shown", got)
 				}
 			}
@@ -164,7 +167,7 @@ func TestBadFilesLeaveTheCertificateInUse(t *testing.T) {
 	}
 	r.put(good, goodKey)
 	r.clk.at = r.clk.at.Add(time.Second)
-	if got := serialShown(t, id, trusting(ca, r)); got != 3 {
+	if got := serialShown(t, id, trusting(ca, r)); got != 4 {
 		t.Errorf("once the files are good, certificate %d is shown", got)
 	}
 	r.log.Reset()
@@ -175,17 +178,17 @@ func TestBadFilesLeaveTheCertificateInUse(t *testing.T) {
 }
 
 func TestOpenSaysWhatIsWrong(t *testing.T) {
-	ca := newAuthority(t, "a")
-	cert, key := ca.issue(1, testNow.AddDate(0, 0, 90))
-	_, otherKey := ca.issue(2, testNow.AddDate(0, 0, 90))
-	expired, expiredKey := ca.issue(3, testNow.AddDate(0, 0, -1))
-	early, earlyKey := ca.issue(4, testNow.AddDate(2, 0, 0))
+	ca := certtest.New(t, "a", testNow)
+	cert, key := ca.Issue(testNow.AddDate(0, 0, 90))
+	_, otherKey := ca.Issue(testNow.AddDate(0, 0, 90))
+	expired, expiredKey := ca.Issue(testNow.AddDate(0, 0, -1))
+	early, earlyKey := ca.Issue(testNow.AddDate(2, 0, 0))
 	for _, tt := range []struct {
 		name          string
 		cert, key, ca []byte
 		says          []string
 	}{
-		{"all well", cert, key, ca.pem(), nil},
+		{"all well", cert, key, ca.PEM(), nil},
 		{"no certificate", nil, key, nil, []string{"tls.crt", "no such file"}},
 		{"no key", cert, nil, nil, []string{"tls.key", "no such file"}},
 		{"another's key", cert, otherKey, nil, []string{"the key in", "is not that of the certificate in", "tls.crt"}},
@@ -196,13 +199,13 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 		{"expired", expired, expiredKey, nil, []string{"ran out on 2026-11-19", "renew it"}},
 		{"not yet valid", early, earlyKey, nil, []string{"is not valid before 2027-11-20", "clock"}},
 		{"no authority", cert, key, []byte("x"), []string{"ca.crt", "no certificate in PEM form"}},
-		{"a key among authorities", cert, key, append(ca.pem(), key...), []string{"ca.crt", "PRIVATE KEY"}},
+		{"a key among authorities", cert, key, append(ca.PEM(), key...), []string{"ca.crt", "PRIVATE KEY"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(t)
 			for name, content := range map[string][]byte{"tls.crt": tt.cert, "tls.key": tt.key, "ca.crt": tt.ca} {
 				if content != nil {
-					write(t, r.dir, name, content, 0)
+					certtest.Write(t, filepath.Join(r.dir, name), content, 0)
 				}
 			}
 			if tt.ca != nil {
@@ -222,17 +225,13 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 }
 
 func TestClientCertificates(t *testing.T) {
-	ca, other := newAuthority(t, "a"), newAuthority(t, "b")
+	ca, other := certtest.New(t, "a", testNow), certtest.New(t, "b", testNow)
 	r := newRig(t)
-	r.put(ca.issue(1, testNow.AddDate(0, 0, 90)))
-	r.cfg.ClientCAFile = write(t, r.dir, "ca.crt", ca.pem(), time.Hour)
+	r.put(ca.Issue(testNow.AddDate(0, 0, 90)))
+	r.cfg.ClientCAFile = certtest.Write(t, filepath.Join(r.dir, "ca.crt"), ca.PEM(), time.Hour)
 	id := r.open()
-	pair := func(a *authority, until time.Time) []tls.Certificate {
-		pair, err := tls.X509KeyPair(a.issue(5, until))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return []tls.Certificate{pair}
+	pair := func(a *certtest.Authority, until time.Time) []tls.Certificate {
+		return []tls.Certificate{a.Pair(until)}
 	}
 	right := pair(ca, testNow.AddDate(0, 0, 1))
 	for _, tt := range []struct {
@@ -268,13 +267,13 @@ func TestClientCertificates(t *testing.T) {
 			t.Errorf("server: %v; client: %v", serverErr, clientErr)
 		}
 		another := newRig(t)
-		another.put(ca.issue(9, testNow.AddDate(0, 0, 90)))
+		another.put(ca.Issue(testNow.AddDate(0, 0, 90)))
 		if _, _, err := shake(t, another.open().ServerConfig(false), id.ClientConfig()); err == nil {
 			t.Error("another server of the same authority was taken for this one")
 		}
 	})
 	t.Run("authority replaced", func(t *testing.T) {
-		write(t, r.dir, "ca.crt", other.pem(), time.Minute)
+		certtest.Write(t, filepath.Join(r.dir, "ca.crt"), other.PEM(), time.Minute)
 		r.clk.at = r.clk.at.Add(time.Second)
 		client := trusting(ca, r)
 		client.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &right[0], nil }
@@ -285,8 +284,8 @@ func TestClientCertificates(t *testing.T) {
 }
 
 func TestOldTLSIsRefused(t *testing.T) {
-	ca, r := newAuthority(t, "a"), newRig(t)
-	r.put(ca.issue(1, testNow.AddDate(0, 0, 90)))
+	ca, r := certtest.New(t, "a", testNow), newRig(t)
+	r.put(ca.Issue(testNow.AddDate(0, 0, 90)))
 	id := r.open()
 	for version, want := range map[uint16]bool{tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
 		client := trusting(ca, r)
@@ -306,7 +305,7 @@ func TestOldTLSIsRefused(t *testing.T) {
 }
 
 func TestReadableByAll(t *testing.T) {
-	path := write(t, t.TempDir(), "tls.key", []byte("x"), 0)
+	path := certtest.Write(t, filepath.Join(t.TempDir(), "tls.key"), []byte("x"), 0)
 	if certfile.ReadableByAll(path) {
 		t.Error("a file of mode 0600 counts as readable by all")
 	}

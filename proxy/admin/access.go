@@ -74,7 +74,7 @@ func (g *gate) wrapCertificate(next http.Handler) http.Handler {
 		g.refused.WithLabelValues(reasonCertificate).Inc()
 		const detail = "this weir asks for a client certificate: connect with one of its authority's " +
 			"(the command line takes --admin-client-cert-file and --admin-client-key-file)"
-		writeRefusal(w, r, http.StatusForbidden, connect.NewError(connect.CodeUnauthenticated, errors.New(detail)))
+		writeRefusal(w, r, http.StatusUnauthorized, connect.NewError(connect.CodeUnauthenticated, errors.New(detail)))
 	})
 }
 
