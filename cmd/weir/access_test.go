@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -459,7 +461,7 @@ func TestReloadOpensNothing(t *testing.T) {
 	}
 }
 
-func TestSendTestAndImportFindTheirWayIn(t *testing.T) {
+func TestSendTestFindsItsWayIn(t *testing.T) {
 	ca := certtest.New(t, "weir's", time.Now())
 	files := ca.Put(t.TempDir(), time.Now().AddDate(0, 0, 30), time.Hour)
 	g := newGuarded(t, nil, "tls_cert_file", files.Cert, "tls_key_file", files.Key, "tls_client_ca_file", files.CA)
@@ -469,4 +471,33 @@ func TestSendTestAndImportFindTheirWayIn(t *testing.T) {
 			t.Errorf("send-test by %s: exit code %d\n%s%s", way, code, sys.out, sys.err)
 		}
 	}
+}
+
+func TestImportFindsItsWayIn(t *testing.T) {
+	ca := certtest.New(t, "weir's", time.Now())
+	files := ca.Put(t.TempDir(), time.Now().AddDate(0, 0, 30), time.Hour)
+	g := newGuarded(t, nil, "tls_cert_file", files.Cert, "tls_key_file", files.Key)
+	const id = "019a0000-0000-7000-8000-00000000000a"
+	body := fmt.Sprintf(`{"post":[{"id":%q,"trace_id":%q,"dotted_order":"20261120T120000000000Z%s","name":"n","run_type":"chain"}]}`, id, id, id)
+	text, err := json.Marshal(envelope{
+		Version: 1, Endpoint: "runs/batch", Headers: map[string]string{"Content-Type": "application/json"},
+		Body: base64.StdEncoding.EncodeToString([]byte(body)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	certtest.Write(t, filepath.Join(dir, "trace.json"), text, 0)
+	// The configuration of the weir that runs: its own certificate is trusted.
+	env := map[string]string{"WEIR_TLS_CERT_FILE": files.Cert, "WEIR_TLS_KEY_FILE": files.Key}
+	run := func(want int) {
+		t.Helper()
+		sys := newTestSystem(t, env)
+		if code := sys.execute(t, "import", dir, "--http-addr", string(g.weir.at.HTTP)); code != want {
+			t.Errorf("exit code %d, want %d\n%s%s", code, want, sys.out, sys.err)
+		}
+	}
+	run(exitFailed)
+	env["WEIR_INGEST_TOKEN"] = ingestToken
+	run(exitOK)
 }

@@ -20,6 +20,9 @@ import (
 // Authority signs certificates for localhost and 127.0.0.1. Its methods fail
 // the test where they cannot do it.
 type Authority struct {
+	// Names are put into certificates instead.
+	Names []string
+
 	t    testing.TB
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -67,8 +70,12 @@ func (a *Authority) Issue(notAfter time.Time) (certPEM, keyPEM []byte) {
 	a.t.Helper()
 	key := a.newKey()
 	a.last++
+	names, addrs := a.Names, []net.IP(nil)
+	if names == nil {
+		names, addrs = []string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1)}
+	}
 	cert := a.sign(&x509.Certificate{
-		SerialNumber: big.NewInt(a.last), DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		SerialNumber: big.NewInt(a.last), DNSNames: names, IPAddresses: addrs,
 		NotBefore: notAfter.AddDate(-1, 0, 0), NotAfter: notAfter, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}, a.cert, key)
