@@ -385,7 +385,7 @@ func TestIngestByClientCertificate(t *testing.T) {
 		if got := g.exportGRPC("x-weir-token", ingestToken); got != codes.Unavailable.String() {
 			t.Errorf("gRPC with %s certificate: %s", name, got)
 		}
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+string(g.weir.at.HTTP)+"/info", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+string(g.weir.at.HTTP)+"/info", http.NoBody)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -289,7 +289,7 @@ func TestOldTLSIsRefused(t *testing.T) {
 	id := r.open()
 	for version, want := range map[uint16]bool{tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
 		client := trusting(ca, r)
-		client.MinVersion, client.MaxVersion = tls.VersionTLS10, version //nolint:gosec // that is what is tested
+		client.MinVersion, client.MaxVersion = tls.VersionTLS10, version
 		state, _, err := shake(t, id.ServerConfig(false), client)
 		if got := err == nil && state.Version == version; got != want {
 			t.Errorf("%s: %v, want %v (%v)", tls.VersionName(version), got, want, err)

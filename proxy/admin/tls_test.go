@@ -68,7 +68,7 @@ func (s *secured) client(certs ...tls.Certificate) *tls.Config {
 // get asks for a path, over HTTP/2 or 1.1.
 func (s *secured) get(path string, http2 bool, header http.Header, cfg *tls.Config) (answer, error) {
 	s.t.Helper()
-	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "https://"+s.Addr().String()+path, nil)
+	req, err := http.NewRequestWithContext(s.t.Context(), http.MethodGet, "https://"+s.Addr().String()+path, http.NoBody)
 	if err != nil {
 		s.t.Fatal(err)
 	}
