@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
@@ -88,6 +89,8 @@ func (inv *invocation) doctorConfig(file configFlag) doctor.Config {
 	if s.GRPCAddr.off() && s.HTTPAddr.off() {
 		cfg.Problems = append(cfg.Problems, checkRunnable(s).Error())
 	} else if err := checkExposure(s); err != nil {
+		cfg.Problems = append(cfg.Problems, err.Error())
+	} else if err := new(access).open(s, slog.New(slog.DiscardHandler)); err != nil {
 		cfg.Problems = append(cfg.Problems, err.Error())
 	}
 	if inv.environ != nil {

@@ -369,6 +369,14 @@ func (w *weir) stopListeners(ctx context.Context) {
 	}
 }
 
+// otherSecret reports whether two values are secrets that differ, which their
+// texts need not show.
+func otherSecret(now, then value) bool {
+	a, isSecret := now.(secretValue)
+	b, isToo := then.(secretValue)
+	return isSecret && isToo && *a.to != *b.to
+}
+
 // apply takes from next what can change while weir runs. It returns the names
 // of the settings that changed, and of those that would need a restart.
 func (s *settings) apply(next *settings) (changed, fixed []string) {
@@ -378,8 +386,7 @@ func (s *settings) apply(next *settings) (changed, fixed []string) {
 			continue // what it holds is looked at
 		}
 		now, then := st.bind(s).String(), st.bind(next).String()
-		isKey := (st.name == "api_key" && s.APIKey != next.APIKey) || (st.name == "ingest_token" && s.Access.IngestToken != next.Access.IngestToken)
-		if now == then && !isKey {
+		if now == then && !otherSecret(st.bind(s), st.bind(next)) {
 			continue
 		}
 		switch {
