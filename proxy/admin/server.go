@@ -235,7 +235,7 @@ func (s *Server) serveOverLocked(ln net.Listener, h http.Handler, secure *tls.Co
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
 		TLSConfig:         secure,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(quietHandshakes{s.log.Handler()}, slog.LevelWarn),
 	}
 	s.httpServer = append(s.httpServer, srv)
 	s.serving.Go(func() {

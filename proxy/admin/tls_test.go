@@ -1,9 +1,12 @@
 package admin_test
 
 import (
+	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"maps"
 	"net/http"
 	"os"
@@ -271,5 +274,25 @@ func TestSocketIsItsUsersAlone(t *testing.T) {
 	// Who can open it has neither a token nor a certificate to show.
 	if _, err := admin.Dial("unix:"+path, "").GetStatus(t.Context(), &weirv1.GetStatusRequest{}); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestFailedHandshakesAreNoWarnings(t *testing.T) {
+	for level, want := range map[slog.Level]int{slog.LevelInfo: 0, slog.LevelDebug: 1} {
+		var log bytes.Buffer
+		logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: level}))
+		s := startTLS(t, admin.Config{Logger: logger}, false)
+		_, err := s.get("/healthz", false, nil, &tls.Config{RootCAs: certtest.New(t, "another", time.Now()).Pool(), MinVersion: tls.VersionTLS12})
+		if err == nil {
+			t.Error("a server of another authority was taken")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		if err := s.Close(ctx); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if got := strings.Count(log.String(), "level=DEBUG msg=\"http: TLS handshake error"); got != want || strings.Contains(log.String(), "WARN") {
+			t.Errorf("at %v: %s", level, log.String())
+		}
 	}
 }
