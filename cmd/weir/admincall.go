@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"connectrpc.com/connect"
 	"github.com/alecthomas/kong"
 
 	"weir/proto/weir/v1/weirv1connect"
-	"weir/proxy/admin"
 )
 
 // adminFlags are the flags of commands that talk to a running weir. They read
@@ -36,8 +36,12 @@ func (f *adminFlags) dial(inv *invocation) (*adminCall, error) {
 		return nil, &exitError{code: exitUsage, err: fmt.Errorf(
 			"admin_addr is off (%s): there is no address to call; give one with --admin-addr", s.from("admin_addr"))}
 	}
+	client, err := s.dialAdmin()
+	if err != nil {
+		return nil, err
+	}
 	return &adminCall{
-		client: admin.Dial(string(s.AdminAddr), s.AdminToken.reveal()),
+		client: client,
 		addr:   s.AdminAddr,
 		from:   s.from("admin_addr"),
 	}, nil
@@ -46,11 +50,16 @@ func (f *adminFlags) dial(inv *invocation) (*adminCall, error) {
 // explain turns the error of a call into one for people, with the exit code
 // that tells a weir that is not there from one that refused.
 func (c *adminCall) explain(operation string, err error) error {
+	trouble := tlsTrouble(c.addr, err)
 	switch code := connect.CodeOf(err); {
 	case errors.Is(err, context.Canceled) || code == connect.CodeCanceled:
 		return fmt.Errorf("%s: interrupted", operation)
-	case code == connect.CodeUnauthenticated || code == connect.CodePermissionDenied:
+	case trouble != "":
+		return &exitError{code: exitUnreachable, err: fmt.Errorf("%s: %s", operation, trouble)}
+	case code == connect.CodeUnauthenticated && !strings.Contains(err.Error(), "client certificate"):
 		return fmt.Errorf("%s: weir at %s wants its admin token: set WEIR_ADMIN_TOKEN or --admin-token-file", operation, c.addr)
+	case code == connect.CodeUnauthenticated || code == connect.CodePermissionDenied:
+		return fmt.Errorf("%s: weir at %s refuses: %w", operation, c.addr, cause(err))
 	case code == connect.CodeUnavailable || code == connect.CodeDeadlineExceeded:
 		return &exitError{code: exitUnreachable, err: fmt.Errorf(
 			"%s: no weir answers at %s (admin_addr, %s): %w\nStart one with `weir run`, or say where it is with --admin-addr",

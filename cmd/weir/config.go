@@ -101,6 +101,7 @@ func readSettings(in configInput) (*settings, []problem) {
 	l.resolvePaths()
 	l.readSecrets()
 	l.checkListeners()
+	l.warnAccess()
 	return l.out, l.problems
 }
 

@@ -143,6 +143,9 @@ var samples = map[string][2]string{
 	"quota.projects": {"one=5,two=6", "three=7"}, "quota.sample_from": {"0.5", "1"}, "quota.sample_rate": {"0.25", "0.001"},
 	"quota.price_per_1000_usd": {"0.5", "0"}, "quota.ask_langsmith": {"false", "true"},
 	"start_time_window": {"enforced", "off"}, "start_time_window_hours": {"12", "48"}, "start_time_window_policy": {"quarantine", "restamp"},
+	"tls_cert_file": {"/one", "/two"}, "tls_key_file": {"/one", "/two"}, "tls_client_ca_file": {"/one", "/two"},
+	"admin_tls_cert_file": {"/one", "/two"}, "admin_tls_key_file": {"/one", "/two"}, "admin_tls_client_ca_file": {"/one", "/two"},
+	"admin_ca_file": {"/one", "/two"}, "admin_client_cert_file": {"/one", "/two"}, "admin_client_key_file": {"/one", "/two"},
 	"log_level": {"warn", "error"}, "log_format": {"json", "text"}, "shutdown_timeout": {"5s", "6s"},
 }
 

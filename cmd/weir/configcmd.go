@@ -91,7 +91,7 @@ Every setting can be given in three places. The first one that has it wins:
 
 Keys and tokens have no flag and no field, because command lines and
 configuration files get shared: give them by environment variable or in a file
-of their own (` + "`api_key_file`, `admin_token_file`" + `). Where both are given, the
+of their own (` + "`api_key_file`, `admin_token_file`, `ingest_token_file`" + `). Where both are given, the
 place that comes first above wins; at the same place, the file does.
 
 The file is YAML. Unknown fields, wrong types and bad values are errors that

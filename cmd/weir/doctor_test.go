@@ -276,3 +276,12 @@ func TestEveryCheckHasANameOfItsOwn(t *testing.T) {
 		t.Errorf("checks: %v, want them all", names)
 	}
 }
+
+func TestDoctorTriesTheCertificates(t *testing.T) {
+	env := doctorEnv(t)
+	env["WEIR_TLS_CERT_FILE"], env["WEIR_TLS_KEY_FILE"] = "/nowhere/tls.crt", "/nowhere/tls.key"
+	code, checks := examined(t, env)
+	if seen := checks["configuration"].Seen; code != exitNeedsPerson || !strings.Contains(seen, "tls_cert_file (environment variable WEIR_TLS_CERT_FILE)") || !strings.Contains(seen, "/nowhere/tls.crt") {
+		t.Errorf("exit code %d, %q in %+v", code, seen, checks)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
@@ -16,7 +17,6 @@ import (
 
 	"weir/internal/doctor"
 	weirv1 "weir/proto/weir/v1"
-	"weir/proxy/admin"
 	"weir/proxy/diagnose"
 )
 
@@ -90,6 +90,8 @@ func (inv *invocation) doctorConfig(file configFlag) doctor.Config {
 		cfg.Problems = append(cfg.Problems, checkRunnable(s).Error())
 	} else if err := checkExposure(s); err != nil {
 		cfg.Problems = append(cfg.Problems, err.Error())
+	} else if err := new(access).open(s, slog.New(slog.DiscardHandler)); err != nil {
+		cfg.Problems = append(cfg.Problems, err.Error())
 	}
 	if inv.environ != nil {
 		cfg.Environ = inv.environ()
@@ -144,7 +146,7 @@ func (s *settings) listeners() []doctor.Listener {
 	}{
 		{"grpc_addr", s.GRPCAddr}, {"http_addr", s.HTTPAddr}, {"admin_addr", s.AdminAddr}, {"metrics_addr", s.MetricsAddr},
 	} {
-		if !l.addr.off() {
+		if !l.addr.off() && !l.addr.isURL() {
 			all = append(all, doctor.Listener{Name: l.name, Addr: string(l.addr)})
 		}
 	}
@@ -153,13 +155,20 @@ func (s *settings) listeners() []doctor.Listener {
 
 // runningWeir asks the weir at the admin address who it is.
 func runningWeir(ctx context.Context, s *settings) (doctor.Weir, error) {
-	st, err := admin.Dial(string(s.AdminAddr), s.AdminToken.reveal()).GetStatus(ctx, &weirv1.GetStatusRequest{})
+	client, err := s.dialAdmin()
+	if err != nil {
+		return doctor.Weir{}, err
+	}
+	st, err := client.GetStatus(ctx, &weirv1.GetStatusRequest{})
+	if trouble := tlsTrouble(s.AdminAddr, err); err != nil && trouble != "" {
+		return doctor.Weir{}, errors.New(trouble)
+	}
 	switch code := connect.CodeOf(err); {
 	case err == nil:
 	case code == connect.CodeUnavailable:
 		return doctor.Weir{}, doctor.ErrNoWeir
 	case code == connect.CodeUnauthenticated || code == connect.CodePermissionDenied:
-		return doctor.Weir{}, fmt.Errorf("what answers at %s wants another admin token", s.AdminAddr)
+		return doctor.Weir{}, fmt.Errorf("what answers at %s wants another admin token or a client certificate", s.AdminAddr)
 	default:
 		return doctor.Weir{}, fmt.Errorf("what answers at %s is no weir, or in trouble: %w", s.AdminAddr, cause(err))
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -47,6 +49,52 @@ func runnableTests() []runnableTest {
 			want: []string{"admin_addr 0.0.0.0:4319"},
 		},
 		{name: "open admin listener with a token", env: map[string]string{"WEIR_ADMIN_ADDR": "0.0.0.0:4319", "WEIR_ADMIN_TOKEN": "t"}},
+		{
+			name: "open admin listener with client certificates",
+			env:  map[string]string{"WEIR_ADMIN_ADDR": "0.0.0.0:4319", "WEIR_ADMIN_TLS_CERT_FILE": "/c", "WEIR_ADMIN_TLS_KEY_FILE": "/k", "WEIR_ADMIN_TLS_CLIENT_CA_FILE": "/a"},
+		},
+		{
+			name: "TLS alone tells nobody apart",
+			env: map[string]string{
+				"WEIR_ADMIN_ADDR": "0.0.0.0:4319", "WEIR_ADMIN_TLS_CERT_FILE": "/c", "WEIR_ADMIN_TLS_KEY_FILE": "/k",
+				"WEIR_GRPC_ADDR": ":4317", "WEIR_TLS_CERT_FILE": "/c", "WEIR_TLS_KEY_FILE": "/k", "LANGSMITH_API_KEY": key,
+			},
+			want: []string{"admin_addr 0.0.0.0:4319", "admin_tls_client_ca_file", "grpc_addr :4317", "tls_client_ca_file"},
+		},
+		{
+			name: "certificates of one listener do not open the other",
+			env: map[string]string{
+				"WEIR_ADMIN_ADDR": "0.0.0.0:4319", "WEIR_TLS_CERT_FILE": "/c", "WEIR_TLS_KEY_FILE": "/k", "WEIR_TLS_CLIENT_CA_FILE": "/a",
+			},
+			want: []string{"admin_addr 0.0.0.0:4319"},
+		},
+		{name: "open with a key and an ingest token", env: map[string]string{"LANGSMITH_API_KEY": key, "WEIR_GRPC_ADDR": ":4317", "WEIR_INGEST_TOKEN": "weir_t"}},
+		{name: "open with a key and client certificates", env: map[string]string{
+			"LANGSMITH_API_KEY": key, "WEIR_GRPC_ADDR": ":4317", "WEIR_TLS_CERT_FILE": "/c", "WEIR_TLS_KEY_FILE": "/k", "WEIR_TLS_CLIENT_CA_FILE": "/a",
+		}},
+		{
+			name: "one token for all", env: map[string]string{"WEIR_INGEST_TOKEN": "t", "WEIR_ADMIN_TOKEN": "t"},
+			want: []string{"ingest_token (environment variable WEIR_INGEST_TOKEN)", "take another"},
+		},
+		{
+			name: "the key as token", env: map[string]string{"WEIR_INGEST_TOKEN": key, "LANGSMITH_API_KEY": key},
+			want: []string{"ingest_token", "take another"},
+		},
+		{
+			name: "files that need others", env: map[string]string{"WEIR_TLS_CERT_FILE": "/c", "WEIR_ADMIN_TLS_KEY_FILE": "/k", "WEIR_ADMIN_CLIENT_CERT_FILE": "/d"},
+			want: []string{
+				"tls_cert_file (environment variable WEIR_TLS_CERT_FILE) is set and tls_key_file is not", "admin_tls_key_file (",
+				"admin_client_cert_file (",
+			},
+		},
+		{
+			name: "authorities without a certificate", env: map[string]string{"WEIR_TLS_CLIENT_CA_FILE": "/a"},
+			want: []string{"tls_client_ca_file (", "tls_cert_file is not"},
+		},
+		{
+			name: "a URL to listen on", env: map[string]string{"WEIR_ADMIN_ADDR": "https://weir.internal:4319"},
+			want: []string{"admin_addr https://weir.internal:4319", "0.0.0.0:4319"},
+		},
 		{name: "open metrics listener", env: map[string]string{"WEIR_METRICS_ADDR": "0.0.0.0:9090"}},
 		{
 			name: "nowhere to listen", env: map[string]string{"WEIR_GRPC_ADDR": "off", "WEIR_HTTP_ADDR": "off"},
@@ -100,5 +148,53 @@ func TestCheckRunnable(t *testing.T) {
 				t.Error("the message shows the key")
 			}
 		})
+	}
+}
+
+func TestSecretsOnTheWireAreWarnedOf(t *testing.T) {
+	dir := t.TempDir()
+	open := writeFile(t, filepath.Join(dir, "open.key"), "x")
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		env  map[string]string
+		want []string
+	}{
+		"loopback":         {map[string]string{"WEIR_ADMIN_TOKEN": "t", "WEIR_INGEST_TOKEN": "u"}, nil},
+		"tokens in clear":  {map[string]string{"WEIR_ADMIN_TOKEN": "t", "WEIR_INGEST_TOKEN": "u", "WEIR_ADMIN_ADDR": ":1", "WEIR_HTTP_ADDR": ":2"}, []string{"admin_addr :1", "http_addr :2"}},
+		"with certificate": {map[string]string{"WEIR_ADMIN_TOKEN": "t", "WEIR_ADMIN_ADDR": ":1", "WEIR_ADMIN_TLS_CERT_FILE": "/c"}, nil},
+		"open key":         {map[string]string{"WEIR_TLS_KEY_FILE": open}, []string{"chmod 600"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in := inputIn(t)
+			in.getenv = envOf(tc.env)
+			s, err := loadSettings(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(s.warnings) != len(tc.want) {
+				t.Fatalf("warnings %q, want %d", s.warnings, len(tc.want))
+			}
+			for i, part := range tc.want {
+				if !strings.Contains(s.warnings[i], part) {
+					t.Errorf("warning %q lacks %q", s.warnings[i], part)
+				}
+			}
+		})
+	}
+}
+
+// TestStartRefusesToBeOpen starts the command itself: it ends before it listens.
+func TestStartRefusesToBeOpen(t *testing.T) {
+	for name, env := range map[string]map[string]string{
+		"admin":  {"WEIR_ADMIN_ADDR": "0.0.0.0:0"},
+		"ingest": {"WEIR_GRPC_ADDR": "0.0.0.0:0", "LANGSMITH_API_KEY": "lsv2_pt_0123456789abcdef0123456789abcdef_0123456789"},
+	} {
+		sys := newTestSystem(t, env)
+		env["WEIR_DATA_DIR"] = filepath.Join(t.TempDir(), "data")
+		if code := sys.execute(t, "run"); code != exitUsage || !strings.Contains(sys.err.String(), "other machines can reach it") {
+			t.Errorf("%s: exit code %d: %s", name, code, sys.err)
+		}
 	}
 }

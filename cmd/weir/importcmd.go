@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"weir/internal/callerheaders"
 )
 
 // importCmd is `weir import`.
@@ -66,7 +68,14 @@ func (c *importCmd) run(ctx context.Context, inv *invocation) error {
 	}
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	im := &importer{dir: c.Dir, dry: c.DryRun, addr: s.HTTPAddr, client: clientFor(s.HTTPAddr), done: map[string]bool{}}
+	client, err := s.clientFor(s.HTTPAddr)
+	if err != nil {
+		return err
+	}
+	im := &importer{
+		dir: c.Dir, dry: c.DryRun, addr: s.HTTPAddr, base: s.ingestBase(), token: s.Access.IngestToken,
+		client: client, done: map[string]bool{},
+	}
 	defer im.client.CloseIdleConnections()
 	files, err := im.all(ctx)
 	if err != nil && len(files) == 0 {
@@ -89,14 +98,32 @@ func (c *importCmd) run(ctx context.Context, inv *invocation) error {
 }
 
 // clientFor reaches weir's HTTP listener, also at a unix socket.
-func clientFor(addr listenAddr) *http.Client {
+func (s *settings) clientFor(addr listenAddr) (*http.Client, error) {
 	transport := &http.Transport{DisableCompression: true}
+	if s.Access.TLS.on() {
+		var err error
+		if transport.TLSClientConfig, err = s.clientTLS(string(addr), s.Access.TLS); err != nil {
+			return nil, err
+		}
+	}
 	if path, isSocket := addr.socket(); isSocket {
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
 		}
 	}
-	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}, nil
+}
+
+// ingestBase is the URL of the HTTP listener for a client of clientFor.
+func (s *settings) ingestBase() string {
+	base := clientEndpoint(s.HTTPAddr)
+	if _, isSocket := s.HTTPAddr.socket(); isSocket {
+		return "http://localhost"
+	}
+	if s.Access.TLS.on() {
+		return overTLS(base)
+	}
+	return base
 }
 
 // importer takes in the files of one directory, or one export.
@@ -105,6 +132,8 @@ type importer struct {
 	export bool // one file of dir is taken in, which weir wrote itself
 	dry    bool
 	addr   listenAddr
+	base   string // of URLs
+	token  secret // what weir asks for; empty: nothing
 	client *http.Client
 	done   map[string]bool // SHA-256 of what was taken in, in hex
 	record *os.File        // nil until something is
@@ -216,14 +245,13 @@ func (im *importer) send(ctx context.Context, e *envelope, body []byte) (refusal
 // post sends a request to weir, made anew for each attempt, until it is taken or
 // refused for good.
 func (im *importer) post(ctx context.Context, request func(ctx context.Context, base string) (*http.Request, error)) (refusal string, err error) {
-	base := clientEndpoint(im.addr)
-	if _, isSocket := im.addr.socket(); isSocket {
-		base = "http://localhost"
-	}
 	for {
-		req, err := request(ctx, base)
+		req, err := request(ctx, im.base)
 		if err != nil {
 			return "", fmt.Errorf("import: %w", err)
+		}
+		if im.token != "" {
+			req.Header.Set(callerheaders.TokenHeader, im.token.reveal())
 		}
 		res, err := im.client.Do(req)
 		if err != nil {

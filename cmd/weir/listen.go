@@ -24,15 +24,24 @@ func (a listenAddr) off() bool { return a == "" }
 // socket returns the path of a unix socket, and whether a is one.
 func (a listenAddr) socket() (path string, ok bool) { return listen.SocketPath(string(a)) }
 
+// isURL reports whether a says how to call a listener, not where to listen.
+func (a listenAddr) isURL() bool { return strings.Contains(string(a), "://") }
+
 // local reports whether only this machine can reach the listener: it is off,
 // a unix socket, or bound to loopback.
 func (a listenAddr) local() bool { return a.off() || !listen.Exposed(string(a)) }
 
 // addrValue is the address of a listener.
-type addrValue struct{ to *listenAddr }
+type addrValue struct {
+	to    *listenAddr
+	orURL bool // http://host:port and https://host:port are taken too
+}
 
 func (v addrValue) shape() yamlShape { return shapeText }
 func (v addrValue) expect() string {
+	if v.orURL {
+		return "an address such as 127.0.0.1:4319, unix:/run/weir.sock, or off; to call a weir elsewhere also https://weir.internal:4319"
+	}
 	return "an address such as 127.0.0.1:4317, unix:/run/weir.sock, or off"
 }
 
@@ -55,6 +64,14 @@ func (v addrValue) parse(text string) error {
 			return fmt.Errorf("%s names no path", quoted(text))
 		}
 		*v.to = listenAddr(unixPrefix + path)
+		return nil
+	case v.orURL && (strings.HasPrefix(text, "https://") || strings.HasPrefix(text, "http://")):
+		scheme, rest, _ := strings.Cut(text, "://")
+		rest = strings.TrimSuffix(rest, "/")
+		if err := checkHostPort(rest); err != nil {
+			return err
+		}
+		*v.to = listenAddr(scheme + "://" + rest)
 		return nil
 	case strings.Contains(text, "://"):
 		return fmt.Errorf("%s is a URL: leave out the scheme", quoted(text))

@@ -113,7 +113,16 @@ func everySetting(*setting) bool { return true }
 
 // adminSettings picks what a command needs to reach a running weir.
 func adminSettings(st *setting) bool {
-	return st.name == "admin_addr" || st.name == "admin_token"+fileSuffix
+	switch st.name {
+	case "admin_addr", "admin_token" + fileSuffix, "admin_ca_file", "admin_client_cert_file", "admin_client_key_file":
+		return true
+	}
+	return false
+}
+
+// importSettings picks what a command needs to send to a running weir.
+func importSettings(st *setting) bool {
+	return st.name == "http_addr" || st.name == "ingest_token"+fileSuffix
 }
 
 // settings loads the configuration with the flags of this invocation.
@@ -165,7 +174,7 @@ func newParser(sys *system, exited *bool) (*kong.Kong, error) {
 		Find:       findCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
 		SendTest:   newSendTestCmd(),
 		Drain:      drainCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
-		Import:     importCmd{adminFlags: adminFlags{Plugins: settingFlags(func(st *setting) bool { return st.name == "http_addr" })}},
+		Import:     importCmd{adminFlags: adminFlags{Plugins: settingFlags(importSettings)}},
 	}
 	return kong.New(grammar,
 		kong.Name("weir"),

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net"
 	"strings"
+
+	"weir/internal/callerheaders"
 )
 
 // listening is where the listeners of a running weir ended up: the addresses
@@ -34,7 +36,7 @@ func readyBanner(s *settings, at listening, color bool) string {
 			fmt.Fprintf(&b, "  %s %s\n", paint(fmt.Sprintf("%-10s", row.name), dim, color), oneLine(row.text, 200))
 		}
 	}
-	writeAppLines(&b, at, color)
+	writeAppLines(&b, s, at, color)
 	if s.APIKey == "" {
 		writeKeyHelp(&b, color)
 	}
@@ -50,9 +52,12 @@ func keyLine(s *settings) string {
 
 // writeAppLines prints the environment of an application that uses LangSmith's
 // SDK, or an OpenTelemetry SDK, per the OTLP exporter specification.
-func writeAppLines(b *strings.Builder, at listening, color bool) {
+func writeAppLines(b *strings.Builder, s *settings, at listening, color bool) {
 	grpc, http := clientEndpoint(at.GRPC), clientEndpoint(at.HTTP)
-	if strings.HasPrefix(http, "http:") {
+	if s.Access.TLS.on() {
+		grpc, http = overTLS(grpc), overTLS(http)
+	}
+	if strings.HasPrefix(http, "http") {
 		fmt.Fprintf(b, "\n%s\n", paint("Point an application with a LangSmith SDK at it:", bold, color))
 		fmt.Fprintf(b, "  export LANGSMITH_TRACING=true\n  export LANGSMITH_ENDPOINT=%s\n", http)
 	}
@@ -61,13 +66,17 @@ func writeAppLines(b *strings.Builder, at listening, color bool) {
 		fmt.Fprintf(b, "  export OTEL_EXPORTER_OTLP_ENDPOINT=%s\n  export OTEL_EXPORTER_OTLP_PROTOCOL=grpc\n", grpc)
 	}
 	// SDKs reach HTTP over TCP only.
-	if strings.HasPrefix(http, "http:") {
+	if strings.HasPrefix(http, "http") {
 		head := "Or over HTTP:"
 		if grpc == "" {
 			head = "With an OpenTelemetry SDK:"
 		}
 		fmt.Fprintf(b, "\n%s\n", paint(head, bold, color))
 		fmt.Fprintf(b, "  export OTEL_EXPORTER_OTLP_ENDPOINT=%s\n  export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf\n", http)
+	}
+	if s.Access.IngestToken != "" {
+		fmt.Fprintf(b, "\n%s\n", paint("Where an application has no LangSmith key of its own, give it the ingest token:", bold, color))
+		fmt.Fprintf(b, "  export LANGSMITH_API_KEY=TOKEN\n  export OTEL_EXPORTER_OTLP_HEADERS=%s=TOKEN\n", callerheaders.TokenHeader)
 	}
 	if reachableElsewhere(at) {
 		fmt.Fprintf(b, "\nFrom another machine or container, put this host's name in place of 127.0.0.1.\n")
@@ -98,6 +107,15 @@ func clientEndpoint(addr listenAddr) string {
 		host = "127.0.0.1"
 	}
 	return "http://" + net.JoinHostPort(host, port)
+}
+
+// overTLS is an endpoint of clientEndpoint's at a listener that speaks TLS. A
+// unix socket does not.
+func overTLS(endpoint string) string {
+	if rest, ok := strings.CutPrefix(endpoint, "http://"); ok {
+		return "https://" + rest
+	}
+	return endpoint
 }
 
 // reachableElsewhere reports whether an endpoint of the banner stands for a

@@ -76,7 +76,7 @@ func (w *weir) serve(ctx context.Context, signals <-chan os.Signal) error {
 func (w *weir) reload() {
 	next, err := w.settings.reload()
 	if err == nil {
-		err = checkUpstream(next)
+		err = w.checkReload(next)
 	}
 	if err != nil {
 		w.log.Error("the configuration was not reloaded; weir goes on as before", slog.Any("error", err))
@@ -89,6 +89,7 @@ func (w *weir) reload() {
 		}
 	}
 	changed, fixed := w.settings.apply(next)
+	w.access.setToken(w.settings.Access.IngestToken)
 	w.forwarder.SetDestination(destination(w.settings))
 	w.forwarder.SetStartWindow(w.settings.startWindow())
 	if err := w.forwarder.SetQuotaRules(w.settings.quotaRules()); err != nil {

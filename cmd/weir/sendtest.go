@@ -180,7 +180,7 @@ func (w *weir) sendTest(ctx context.Context, req *weirv1.SendTestRequest, report
 	}
 	to := w.upstream.now.Load()
 	return sendtest.Run(ctx, &sendtest.Config{
-		Way: way, Addr: string(addr), Version: buildVersion(), Destination: w.forwarder.Destination(),
+		Way: way, Addr: string(addr), TLS: w.access.ownTLS(), Token: w.access.token.Load().reveal(), Version: buildVersion(), Destination: w.forwarder.Destination(),
 		Upstream: to, Proof: to.zstd, Hurry: w.settings.testHurry,
 		Whereabouts: func(ctx context.Context, id proxy.TraceID) (proxy.Whereabouts, error) {
 			return w.forwarder.Find(ctx, id)

@@ -43,6 +43,7 @@ type settings struct {
 	// Who may use the listeners.
 	AdminToken     secret
 	InsecureIngest bool
+	Access         accessSettings
 	CORS           []string // origins, scheme://host[:port], null or *
 	AllowedHosts   []string // host names or addresses, without port
 

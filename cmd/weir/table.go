@@ -72,7 +72,7 @@ func buildTable() []setting {
 	var all []setting
 	for _, rows := range [][]setting{
 		listenTable(), langsmithTable(), bufferTable(), forwardTable(), startTimeTable(),
-		quotaTable(), limitsTable(), securityTable(), processTable(),
+		quotaTable(), limitsTable(), securityTable(), accessTable(), processTable(),
 	} {
 		all = append(all, rows...)
 	}
@@ -91,8 +91,11 @@ func listenTable() []setting {
 			func(s *settings) *listenAddr { return &s.GRPCAddr }),
 		addr("http_addr", "127.0.0.1:4318", "Where to take OTLP and LangSmith's API over HTTP: host:port, unix:PATH or off.",
 			func(s *settings) *listenAddr { return &s.HTTPAddr }),
-		addr("admin_addr", "127.0.0.1:4319", "Where to serve administration, health and metrics; `weir status` and `weir drain` call it.",
-			func(s *settings) *listenAddr { return &s.AdminAddr }),
+		{
+			name: "admin_addr", group: groupListen, fallback: "127.0.0.1:4319", placeholder: "ADDR", cleared: true,
+			help: "Where to serve administration, health and metrics; commands such as `weir status` call it, also as https://HOST:PORT.",
+			bind: func(s *settings) value { return addrValue{to: &s.AdminAddr, orURL: true} },
+		},
 		addr("metrics_addr", "off", "Where to serve health and metrics alone, for kubelets and scrapers.",
 			func(s *settings) *listenAddr { return &s.MetricsAddr }),
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -36,6 +37,7 @@ type weir struct {
 	log      *slog.Logger
 	metrics  metricsRegistry
 
+	access    access
 	queue     *queue.Queue
 	guard     *quota.Guard
 	upstream  sender
@@ -68,6 +70,10 @@ func startWeir(ctx context.Context, s *settings, logger *slog.Logger) (*weir, er
 func startWeirWith(ctx context.Context, s *settings, logger *slog.Logger, metrics metricsRegistry) (_ *weir, err error) {
 	w := &weir{settings: s, log: logger, metrics: metrics, failed: make(chan error, 2)}
 	w.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := w.access.open(s, logger); err != nil {
+		return nil, err
+	}
+	w.metrics.MustRegister(&w.access)
 	var undo []func()
 	defer func() {
 		if err == nil {
@@ -186,7 +192,7 @@ func (w *weir) startAdmin(ctx context.Context) (err error) {
 		Tester: w.sendTest,
 	}
 	w.admin, err = admin.New(admin.Config{
-		Addr: string(s.AdminAddr), MetricsAddr: string(s.MetricsAddr), Token: s.AdminToken.reveal(),
+		Addr: string(s.AdminAddr), MetricsAddr: string(s.MetricsAddr), Token: s.AdminToken.reveal(), TLS: w.access.admin,
 		AllowedHosts: s.AllowedHosts, AllowedOrigins: s.CORS,
 		Gatherer: w.metrics, Registerer: w.metrics, Logger: w.log, Version: buildVersion(),
 	}, source)
@@ -208,13 +214,18 @@ func (w *weir) serveIngest(l ingestListeners) error {
 		MaxMessageBytes: s.Limits.MaxMessageBytes, MaxSpans: s.Limits.MaxSpans, MaxStreams: s.Limits.MaxStreams,
 		MaxConnections: s.Limits.MaxConnections, MaxHeaderBytes: s.Limits.MaxHeaderBytes,
 		ReceiveTimeout: s.Limits.ReceiveTimeout, MaxInflightBytes: s.Limits.MaxInflightBytes, Registerer: w.metrics,
+		GRPCDoor: w.access.doorOf(s.GRPCAddr), HTTPDoor: w.access.doorOf(s.HTTPAddr),
 	}
 	handler, err := otlp.New(cfg, w.acceptor)
 	if err != nil {
 		return err
 	}
 	if l.grpc != nil {
-		w.grpc = grpc.NewServer(otlp.ServerOptions(cfg, native.UnaryMethods()...)...)
+		opts := otlp.ServerOptions(cfg, native.UnaryMethods()...)
+		if secure := w.access.ingestTLS(s.GRPCAddr, "h2"); secure != nil {
+			opts = append(opts, grpc.Creds(credentials.NewTLS(secure)))
+		}
+		w.grpc = grpc.NewServer(opts...)
 		otlp.RegisterGRPC(w.grpc, handler)
 		w.health = health.NewServer()
 		healthpb.RegisterHealthServer(w.grpc, w.health)
@@ -227,22 +238,36 @@ func (w *weir) serveIngest(l ingestListeners) error {
 		w.serve1("gRPC", func() error { return w.grpc.Serve(handler.LimitGRPC(l.grpc)) })
 	}
 	if l.http != nil {
-		runs, err := w.newLangsmith()
-		if err != nil {
-			return err
-		}
-		w.langsmith = runs
-		guard, err := hostguard.New(hostguard.Config{Listen: string(s.HTTPAddr), Hosts: s.AllowedHosts, Origins: s.CORS})
-		if err != nil {
-			return err
-		}
-		w.http = &http.Server{ //nolint:gosec // SetLimits sets the timeouts
-			Handler:  guard.Wrap(routeHTTP(handler.HTTP(), runs.HTTP())),
-			ErrorLog: slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
-		}
-		handler.SetLimits(w.http)
-		w.serve1("HTTP", func() error { return w.http.Serve(handler.LimitHTTP(l.http)) })
+		return w.serveHTTP(handler, l.http)
 	}
+	return nil
+}
+
+// serveHTTP serves OTLP and LangSmith's API over HTTP on ln.
+func (w *weir) serveHTTP(exports *otlp.Handler, ln net.Listener) error {
+	s := w.settings
+	runs, err := w.newLangsmith()
+	if err != nil {
+		return err
+	}
+	w.langsmith = runs
+	guard, err := hostguard.New(hostguard.Config{Listen: string(s.HTTPAddr), Hosts: s.AllowedHosts, Origins: s.CORS})
+	if err != nil {
+		return err
+	}
+	w.http = &http.Server{ //nolint:gosec // SetLimits sets the timeouts
+		Handler:   guard.Wrap(routeHTTP(exports.HTTP(), runs.HTTP())),
+		HTTP2:     &http.HTTP2Config{MaxConcurrentStreams: s.Limits.MaxStreams},
+		TLSConfig: w.access.ingestTLS(s.HTTPAddr, "h2", "http/1.1"),
+		ErrorLog:  slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
+	}
+	exports.SetLimits(w.http)
+	w.serve1("HTTP", func() error {
+		if w.http.TLSConfig != nil {
+			return w.http.ServeTLS(exports.LimitHTTP(ln), "", "")
+		}
+		return w.http.Serve(exports.LimitHTTP(ln))
+	})
 	return nil
 }
 
@@ -256,7 +281,7 @@ func runsBytes(s *settings) int64 {
 // registerNative serves weir's own API for runs on the gRPC server.
 func (w *weir) registerNative() error {
 	s := w.settings
-	cfg := native.Config{MaxMessageBytes: s.Limits.MaxMessageBytes, Registerer: w.metrics, Logger: w.log}
+	cfg := native.Config{MaxMessageBytes: s.Limits.MaxMessageBytes, Door: w.access.doorOf(s.GRPCAddr), Registerer: w.metrics, Logger: w.log}
 	cfg.MaxInflightBytes = max(s.Limits.MaxInflightBytes, cfg.LeastInflightBytes())
 	handler, err := native.New(cfg, w.acceptor)
 	if err != nil {
@@ -277,6 +302,7 @@ func (w *weir) passUpstream() langsmith.Upstream {
 func (w *weir) newLangsmith() (*langsmith.Handler, error) {
 	s := w.settings
 	cfg := langsmith.Config{
+		Door:            w.access.doorOf(s.HTTPAddr),
 		Upstream:        w.passUpstream(),
 		MaxMessageBytes: runsBytes(s), MaxAttachmentBytes: s.Limits.MaxAttachmentBytes, MaxHeaderBytes: s.Limits.MaxHeaderBytes,
 		ReceiveTimeout: s.Limits.ReceiveTimeout, ReadTimeout: s.RequestTimeout, Registerer: w.metrics, Logger: w.log,
@@ -343,6 +369,14 @@ func (w *weir) stopListeners(ctx context.Context) {
 	}
 }
 
+// otherSecret reports whether two values are secrets that differ, which their
+// texts need not show.
+func otherSecret(now, then value) bool {
+	a, isSecret := now.(secretValue)
+	b, isToo := then.(secretValue)
+	return isSecret && isToo && *a.to != *b.to
+}
+
 // apply takes from next what can change while weir runs. It returns the names
 // of the settings that changed, and of those that would need a restart.
 func (s *settings) apply(next *settings) (changed, fixed []string) {
@@ -352,13 +386,14 @@ func (s *settings) apply(next *settings) (changed, fixed []string) {
 			continue // what it holds is looked at
 		}
 		now, then := st.bind(s).String(), st.bind(next).String()
-		isKey := st.name == "api_key" && s.APIKey != next.APIKey
-		if now == then && !isKey {
+		if now == then && !otherSecret(st.bind(s), st.bind(next)) {
 			continue
 		}
 		switch {
 		case st.name == "api_key":
 			s.APIKey = next.APIKey
+		case st.name == "ingest_token":
+			s.Access.IngestToken = next.Access.IngestToken
 		case st.name == "workspace":
 			s.Workspace = next.Workspace
 		case st.name == "project":

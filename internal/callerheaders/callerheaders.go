@@ -18,6 +18,7 @@ const (
 	headerAuthorization = "authorization"
 	headerWorkspace     = "x-tenant-id"
 	headerProject       = "langsmith-project"
+	headerServiceKey    = "x-service-key" // of requests that are passed on
 )
 
 // Bounds on what those headers may hold. An OAuth access token, which may come

@@ -51,6 +51,11 @@ func Open(ctx context.Context, addr string) (net.Listener, error) {
 	if err := claimSocket(ctx, path); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
+	// On Linux the file gets the socket's own mode, so that it is never there
+	// for others to open (unix(7)); elsewhere the mode comes right after.
+	lc.Control = func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { _ = chmodSocket(fd, socketMode) })
+	}
 	ln, err := lc.Listen(ctx, "unix", path)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)

@@ -3,6 +3,7 @@ package sendtest
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -12,11 +13,13 @@ import (
 
 	collectorpb "go.opentelemetry.io/proto/slim/otlp/collector/trace/v1"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"weir/internal/callerheaders"
 	"weir/internal/listen"
 )
 
@@ -28,11 +31,23 @@ const (
 	maxAnswerBytes = 64 << 10
 )
 
-// sendGRPC sends an export to the listener at addr like an application, and
-// returns the warning that weir answers with, if any.
-func sendGRPC(ctx context.Context, addr, project string, export []byte) (warning string, err error) {
+// door is a listener, and what it asks of an application.
+type door struct {
+	addr  string
+	tls   *tls.Config // nil: no TLS
+	token string
+}
+
+// sendGRPC sends an export to a listener like an application, and returns the
+// warning that weir answers with, if any.
+func sendGRPC(ctx context.Context, to door, project string, export []byte) (warning string, err error) {
+	addr := to.addr
 	network, target := listen.Reachable(addr)
-	conn, err := grpc.NewClient("passthrough:///weir", grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
+	creds := insecure.NewCredentials()
+	if to.tls != nil && network != "unix" {
+		creds = credentials.NewTLS(to.tls)
+	}
+	conn, err := grpc.NewClient("passthrough:///weir", grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, target)
 		}))
@@ -42,6 +57,9 @@ func sendGRPC(ctx context.Context, addr, project string, export []byte) (warning
 	defer conn.Close() //nolint:errcheck // the answer is there
 	if project != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, strings.ToLower(projectHeader), project)
+	}
+	if to.token != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, callerheaders.TokenHeader, to.token)
 	}
 	var in collectorpb.ExportTraceServiceRequest
 	if err := proto.Unmarshal(export, &in); err != nil {
@@ -55,25 +73,32 @@ func sendGRPC(ctx context.Context, addr, project string, export []byte) (warning
 }
 
 // sendHTTP is sendGRPC over HTTP.
-func sendHTTP(ctx context.Context, addr, project string, export []byte) (warning string, err error) {
+func sendHTTP(ctx context.Context, to door, project string, export []byte) (warning string, err error) {
+	addr := to.addr
 	network, target := listen.Reachable(addr)
-	host := target
+	scheme, host := "http://", target
 	if network == "unix" {
 		host = "localhost"
+	} else if to.tls != nil {
+		scheme = "https://"
 	}
 	transport := &http.Transport{
+		TLSClientConfig:   to.tls,
 		DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, target)
 		},
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+host+tracesPath, bytes.NewReader(export))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, scheme+host+tracesPath, bytes.NewReader(export))
 	if err != nil {
 		return "", err
 	}
 	req.Header.Set("Content-Type", protobufType)
 	if project != "" {
 		req.Header.Set(projectHeader, project)
+	}
+	if to.token != "" {
+		req.Header.Set(callerheaders.TokenHeader, to.token)
 	}
 	res, err := transport.RoundTrip(req)
 	if err != nil {

@@ -2,6 +2,7 @@ package sendtest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -61,6 +62,10 @@ type Config struct {
 	// listener that takes it; DIRECT needs none.
 	Way  weirv1.SendTestWay
 	Addr string
+	// TLS is how the listener is called; nil: without. Token is what it asks
+	// for, if anything.
+	TLS   *tls.Config
+	Token string
 
 	Version     string // weir's own, for the trace's metadata
 	Destination proxy.Destination
@@ -211,7 +216,7 @@ func (t *test) accept(ctx context.Context) error {
 	if t.Way == weirv1.SendTestWay_SEND_TEST_WAY_HTTP {
 		send = sendHTTP
 	}
-	warning, err := send(ctx, t.Addr, t.project, t.trace.span(RunName))
+	warning, err := send(ctx, door{addr: t.Addr, tls: t.TLS, token: t.Token}, t.project, t.trace.span(RunName))
 	if err != nil {
 		return t.failed(stepAccepted, began, stuck{
 			reason: "not_accepted", seen: "weir did not take the trace: " + err.Error(),

@@ -13,20 +13,25 @@ import (
 	"weir/internal/hostguard"
 )
 
-// reasonToken is the refused counter's word for a missing or wrong token.
-const reasonToken = "token"
+// The refused counter's words for a missing or wrong token, and for a missing
+// client certificate. A wrong one ends the handshake and is not counted.
+const (
+	reasonToken       = "token"
+	reasonCertificate = "certificate"
+)
 
-// gate lets through who has the token.
+// gate lets through who has what is asked for, all of it.
 type gate struct {
-	token   string // empty: anyone may pass
-	refused *prometheus.CounterVec
+	token       string // empty: anyone may pass
+	certificate bool   // only who has shown a good one may
+	refused     *prometheus.CounterVec
 }
 
 // newRefusedCounter counts what the gate and the host guard turned away.
 func newRefusedCounter() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "weir_admin_refused_total",
-		Help: "Requests to the admin port refused before they were looked at, by reason: token, host, origin, fetch_site.",
+		Help: "Requests to the admin port refused before they were looked at, by reason: token, certificate, host, origin, fetch_site.",
 	}, []string{"reason"})
 }
 
@@ -50,6 +55,25 @@ func (g *gate) wrap(next http.Handler) http.Handler {
 			detail = "the token sent in Authorization is not this weir's admin token; is it the one of admin_token_file, without quotes?"
 		}
 		w.Header().Set("WWW-Authenticate", `Bearer realm="weir"`)
+		writeRefusal(w, r, http.StatusUnauthorized, connect.NewError(connect.CodeUnauthenticated, errors.New(detail)))
+	})
+}
+
+// wrapCertificate asks for a client certificate before next sees a request. The
+// probes answer without: a kubelet has none. Whether one that was shown is good
+// was decided in the handshake.
+func (g *gate) wrapCertificate(next http.Handler) http.Handler {
+	if !g.certificate {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if (r.TLS != nil && len(r.TLS.VerifiedChains) > 0) || r.URL.Path == "/healthz" || r.URL.Path == "/readyz" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		g.refused.WithLabelValues(reasonCertificate).Inc()
+		const detail = "this weir asks for a client certificate: connect with one of its authority's " +
+			"(the command line takes --admin-client-cert-file and --admin-client-key-file)"
 		writeRefusal(w, r, http.StatusUnauthorized, connect.NewError(connect.CodeUnauthenticated, errors.New(detail)))
 	})
 }

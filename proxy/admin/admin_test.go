@@ -501,7 +501,7 @@ func TestNewRefusesWhatWouldBeUnsafeOrUseless(t *testing.T) {
 		{"loopback without token", admin.Config{Addr: "127.0.0.1:4319", Gatherer: reg}, ""},
 		{"socket without token", admin.Config{Addr: "unix:/run/weir.sock", Gatherer: reg}, ""},
 		{"exposed with token", admin.Config{Addr: "0.0.0.0:4319", Token: "x", Gatherer: reg}, ""},
-		{"exposed without token", admin.Config{Addr: "0.0.0.0:4319", Gatherer: reg}, "set a token (admin_token_file), or listen on 127.0.0.1:4319"},
+		{"exposed without token", admin.Config{Addr: "0.0.0.0:4319", Gatherer: reg}, "set a token (admin_token_file), ask for client certificates (admin_tls_client_ca_file), or listen on 127.0.0.1:4319"},
 		{"all addresses without token", admin.Config{Addr: ":4319", Gatherer: reg}, "set a token"},
 		{"token with a line break", admin.Config{Addr: "127.0.0.1:0", Token: "x\n", Gatherer: reg}, "a line break"},
 		{"no address", admin.Config{Gatherer: reg}, "no address"},

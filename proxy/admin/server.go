@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/netutil"
 
+	"weir/internal/certfile"
 	"weir/internal/hostguard"
 	"weir/internal/listen"
 	weirv1 "weir/proto/weir/v1"
@@ -76,10 +78,16 @@ type Config struct {
 	// token, for kubelets and scrapers. Empty: not served apart.
 	MetricsAddr string
 
-	// Token is what callers must send as "Authorization: Bearer TOKEN".
-	// /healthz and /readyz answer without. Required where Addr can be reached
-	// from other machines; empty elsewhere asks nobody.
+	// Token is what callers must send as "Authorization: Bearer TOKEN"; empty
+	// asks nobody. /healthz and /readyz answer without, and so does a unix
+	// socket, which only this user can open. Where Addr can be reached from
+	// other machines, a token or TLS that asks clients is required.
 	Token string
+
+	// TLS is who the listener at Addr is; nil serves plain HTTP. A unix socket
+	// has no TLS. If it asks clients, every request but those to /healthz and
+	// /readyz needs a client certificate, and the token too if there is one.
+	TLS *certfile.Identity
 
 	// AllowedHosts and AllowedOrigins are what hostguard.Config's Hosts and
 	// Origins are.
@@ -108,9 +116,10 @@ func (c Config) Validate() error {
 	if c.Gatherer == nil {
 		errs = append(errs, errors.New("admin: no metrics to gather"))
 	}
-	if c.Addr != "" && c.Token == "" && listen.Exposed(c.Addr) {
+	mutual := c.TLS != nil && c.TLS.AsksClients()
+	if c.Addr != "" && c.Token == "" && !mutual && listen.Exposed(c.Addr) {
 		errs = append(errs, fmt.Errorf("admin: address %s can be reached from other machines, and whoever reaches it can "+
-			"read the state of this weir and stop its intake: set a token (admin_token_file), or listen on 127.0.0.1:4319 or unix:PATH", c.Addr))
+			"read the state of this weir and stop its intake: set a token (admin_token_file), ask for client certificates (admin_tls_client_ca_file), or listen on 127.0.0.1:4319 or unix:PATH", c.Addr))
 	}
 	if strings.ContainsFunc(c.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		errs = append(errs, errors.New("admin: the token holds a space, a line break or a character outside ASCII, which a header cannot carry"))
@@ -122,6 +131,7 @@ func (c Config) Validate() error {
 type Server struct {
 	cfg     Config
 	log     *slog.Logger
+	tls     *tls.Config  // of Addr; nil: plain
 	handler http.Handler // of Addr
 	metrics http.Handler // of MetricsAddr
 
@@ -138,7 +148,7 @@ type Server struct {
 
 // New returns a server that is not listening yet. It fails if the
 // configuration is wrong, in particular if it would let other machines in
-// without a token.
+// without a token or a certificate.
 func New(cfg Config, src Source) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -165,7 +175,15 @@ func New(cfg Config, src Source) (*Server, error) {
 		guards = append(guards, guard)
 	}
 	s.stopping, s.stop = context.WithCancel(context.Background())
-	s.handler = guards[0].Wrap(s.routes(src, gate))
+	_, isSocket := listen.SocketPath(cfg.Addr)
+	if cfg.TLS != nil && !isSocket {
+		s.tls = cfg.TLS.ServerConfig(true, "h2", "http/1.1")
+		gate.certificate = cfg.TLS.AsksClients()
+	}
+	if isSocket {
+		gate.token = "" // the socket's mode is the gate
+	}
+	s.handler = guards[0].Wrap(gate.wrapCertificate(s.routes(src, gate)))
 	s.metrics = guards[1].Wrap(s.metricsRoutes(src))
 	return s, nil
 }
@@ -192,16 +210,21 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 		s.serveLocked(metrics, s.metrics)
 	}
-	s.serveLocked(ln, s.handler)
+	s.serveOverLocked(ln, s.handler, s.tls)
 	s.addr = ln.Addr()
 	return nil
 }
 
-// serveLocked serves h on ln in a goroutine that Close joins. s.mu is held.
-func (s *Server) serveLocked(ln net.Listener, h http.Handler) {
+// serveLocked serves h on ln without TLS.
+func (s *Server) serveLocked(ln net.Listener, h http.Handler) { s.serveOverLocked(ln, h, nil) }
+
+// serveOverLocked serves h on ln, over TLS if there are settings for it, in a
+// goroutine that Close joins. s.mu is held.
+func (s *Server) serveOverLocked(ln net.Listener, h http.Handler, secure *tls.Config) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
+	protocols.SetHTTP2(secure != nil)
+	protocols.SetUnencryptedHTTP2(secure == nil)
 	srv := &http.Server{
 		Handler:           h,
 		Protocols:         protocols,
@@ -211,11 +234,16 @@ func (s *Server) serveLocked(ln net.Listener, h http.Handler) {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelWarn),
+		TLSConfig:         secure,
+		ErrorLog:          slog.NewLogLogger(quietHandshakes{s.log.Handler()}, slog.LevelWarn),
 	}
 	s.httpServer = append(s.httpServer, srv)
 	s.serving.Go(func() {
-		err := srv.Serve(netutil.LimitListener(ln, maxConnections))
+		limited, serve := netutil.LimitListener(ln, maxConnections), srv.Serve
+		if secure != nil {
+			serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
+		}
+		err := serve(limited)
 		if errors.Is(err, http.ErrServerClosed) {
 			return
 		}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"weir/internal/callerheaders"
 )
 
 // Bounds that are not configurable, because no honest sender comes near them.
@@ -65,6 +67,10 @@ type Config struct {
 	// ReadTimeout bounds how long the upstream may do nothing before it
 	// answers a request that is passed on. Default 60 s.
 	ReadTimeout time.Duration
+
+	// Door says which callers may send under weir's own key, and borrow it.
+	// Nil: all that reach the listener.
+	Door *callerheaders.Door
 
 	// LendKey returns weir's own key and workspace, for requests that are
 	// passed on and bring no credentials. Nil: they go without, so that

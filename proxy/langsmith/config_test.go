@@ -46,7 +46,7 @@ func TestMetricsCountWhatCame(t *testing.T) {
 	s.sendParts(t, "garbage")
 	s.send(t, "GET", "/sessions", nil, nil)
 	const want = `
-# HELP weir_passed_requests_total Requests passed on to LangSmith, by how that ended: answered, unreachable, timeout, canceled.
+# HELP weir_passed_requests_total Requests passed on to LangSmith, by how that ended: answered, unreachable, timeout, canceled, or refused by weir for want of its ingest token.
 # TYPE weir_passed_requests_total counter
 weir_passed_requests_total{result="unreachable"} 1
 # HELP weir_runs_receive_operations_total Run operations acknowledged.

@@ -93,7 +93,7 @@ func (h *Handler) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch t.endpoint {
 	case endpointPass:
-		way.passer.ServeHTTP(w, r)
+		h.pass(way, w, r)
 	case endpointInfo:
 		writeBody(w, http.StatusOK, way.info.answer(r.Context()))
 	case endpointSignal:

@@ -40,7 +40,7 @@ func newMetrics(reg prometheus.Registerer, inflight func() float64) (*metrics, e
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15),
 		}, []string{"endpoint"}),
 		passed: counter("weir_passed_requests_total",
-			"Requests passed on to LangSmith, by how that ended: answered, unreachable, timeout, canceled.", "result"),
+			"Requests passed on to LangSmith, by how that ended: answered, unreachable, timeout, canceled, or refused by weir for want of its ingest token.", "result"),
 	}
 	if reg == nil {
 		return m, nil

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"weir/internal/callerheaders"
 )
 
 // errTooSlow ends a request to which the upstream says nothing.
@@ -50,6 +52,26 @@ func (h *Handler) newWay(u Upstream) (*way, error) {
 	return y, nil
 }
 
+// lend marks the context of a request to which weir's key may be lent.
+type lend struct{}
+
+// pass passes a request on. weir's own token goes no further than this.
+func (h *Handler) pass(y *way, w http.ResponseWriter, r *http.Request) {
+	mayBorrow, err := h.cfg.Door.Strip(r.Header)
+	if err == nil && h.cfg.LendKey != nil && !hasCredentials(r.Header) {
+		if !mayBorrow {
+			err = &callerheaders.TokenError{Reason: callerheaders.ReasonTokenMissing}
+		}
+		r = r.WithContext(context.WithValue(r.Context(), lend{}, true))
+	}
+	if err != nil {
+		h.metrics.passed.WithLabelValues("refused").Inc()
+		writeRefusal(w, refusalOf(err))
+		return
+	}
+	y.passer.ServeHTTP(w, r)
+}
+
 // rewrite turns a request to weir into the same to the upstream. ReverseProxy
 // has taken the hop-by-hop headers out, and the forwarding ones, which would
 // tell where the caller is.
@@ -64,7 +86,7 @@ func (y *way) rewrite(p *httputil.ProxyRequest) {
 	}
 	out.RawQuery = p.In.URL.RawQuery // as it came, even where Go would not parse it
 	p.Out.Host = y.base.Host
-	if h.cfg.LendKey != nil && !hasCredentials(p.In.Header) {
+	if p.In.Context().Value(lend{}) != nil {
 		key, workspace := h.cfg.LendKey()
 		if key != "" {
 			p.Out.Header.Set("X-Api-Key", key)

@@ -11,7 +11,6 @@ import (
 	"time"
 	"unsafe"
 
-	"weir/internal/callerheaders"
 	"weir/internal/inflate"
 	"weir/internal/inflight"
 	"weir/proxy"
@@ -132,7 +131,7 @@ func (in *intake) run(ctx context.Context) (receipt proxy.Receipt, began time.Ti
 	if err := in.check(); err != nil {
 		return receipt, began, err
 	}
-	caller, err := callerheaders.Read(in.r.Header.Get)
+	caller, err := in.h.cfg.Door.Read(in.r.Header.Get)
 	if err != nil {
 		return receipt, began, err
 	}

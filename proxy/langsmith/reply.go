@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+
+	"weir/internal/callerheaders"
 )
 
 const mediaJSON = "application/json"
@@ -36,6 +38,9 @@ func writeBody(w http.ResponseWriter, code int, body []byte) {
 func writeRefusal(w http.ResponseWriter, r *refusal) {
 	if after := r.retryAfterSeconds(); after != "" {
 		w.Header().Set("Retry-After", after)
+	}
+	if r.http == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", callerheaders.Challenge)
 	}
 	writeJSON(w, r.http, errorBody{Error: clip(r.prefix + r.message)})
 }

@@ -55,6 +55,7 @@ type verdict struct {
 var (
 	verdictMalformed   = verdict{http.StatusUnprocessableEntity, false, "Unprocessable entity: "}
 	verdictHeader      = verdict{http.StatusBadRequest, false, "Bad request: "}
+	verdictToken       = verdict{http.StatusUnauthorized, false, "Unauthorized: "}
 	verdictTooLarge    = verdict{http.StatusRequestEntityTooLarge, false, "Request entity too large: "}
 	verdictEncoding    = verdict{http.StatusUnsupportedMediaType, false, "Unsupported media type: "}
 	verdictMethod      = verdict{http.StatusMethodNotAllowed, false, "Method not allowed: "}
@@ -100,6 +101,7 @@ func refusalOf(err error) *refusal {
 		ready    *refusal
 		problem  *runs.ProblemError
 		header   *callerheaders.HeaderError
+		token    *callerheaders.TokenError
 		pressure *proxy.PressureError
 		reject   *proxy.RejectError
 	)
@@ -110,6 +112,8 @@ func refusalOf(err error) *refusal {
 		return malformed("%v", err)
 	case errors.As(err, &header):
 		return refuse(verdictHeader, reasonBadHeader, "%v", header)
+	case errors.As(err, &token):
+		return refuse(verdictToken, token.Reason, "%v", token)
 	case errors.As(err, &pressure):
 		r := refuse(verdictUnavailable, pressure.Reason, "%s", pressure.Detail)
 		r.retryAfter = pressure.RetryAfter

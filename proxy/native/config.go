@@ -7,6 +7,8 @@ import (
 	"math"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"weir/internal/callerheaders"
 )
 
 // Config bounds what is received. The zero value of a field stands for its
@@ -30,6 +32,10 @@ type Config struct {
 	// MaxKnownRuns bounds how many runs are remembered, to place what follows
 	// on them. Default 16,384.
 	MaxKnownRuns int
+
+	// Door says which callers may send under weir's own key. Nil: all that
+	// reach the listener.
+	Door *callerheaders.Door
 
 	// Registerer receives the weir_native_receive_* metrics; nil registers
 	// them nowhere.

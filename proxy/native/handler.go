@@ -9,7 +9,6 @@ import (
 
 	"google.golang.org/grpc/metadata"
 
-	"weir/internal/callerheaders"
 	"weir/internal/inflight"
 	weirv1 "weir/proto/weir/v1"
 	"weir/proxy"
@@ -100,7 +99,7 @@ func newIntake(method string) *intake {
 
 // ingest takes a request of its own call.
 func (h *Handler) ingest(ctx context.Context, in *intake, message []byte) (*weirv1.IngestResponse, error) {
-	caller, err := callerOf(ctx)
+	caller, err := h.callerOf(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -190,9 +189,9 @@ func (h *Handler) turnAway(ctx context.Context, in *intake, err error) *refusal 
 
 // callerOf returns what a call's metadata says. The project is in the runs; a
 // header of that name is OTLP's.
-func callerOf(ctx context.Context) (proxy.Caller, error) {
+func (h *Handler) callerOf(ctx context.Context) (proxy.Caller, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	caller, err := callerheaders.Read(func(name string) string {
+	caller, err := h.cfg.Door.Read(func(name string) string {
 		if values := md[name]; len(values) > 0 {
 			return values[0]
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -41,6 +42,7 @@ type refusal struct {
 	reason     string // for metrics
 	message    string // for people
 	violations []*weirv1.FieldViolation
+	token      bool          // the ingest token is at fault
 	retryAfter time.Duration // zero: never again
 }
 
@@ -58,6 +60,7 @@ func refusalOf(err error) *refusal {
 	var (
 		ready    *refusal
 		header   *callerheaders.HeaderError
+		token    *callerheaders.TokenError
 		pressure *proxy.PressureError
 		reject   *proxy.RejectError
 	)
@@ -68,6 +71,8 @@ func refusalOf(err error) *refusal {
 		r := invalid(reasonBadHeader, "%v", header)
 		r.violations = []*weirv1.FieldViolation{{Field: header.Header, Description: header.Detail}}
 		return r
+	case errors.As(err, &token):
+		return &refusal{code: codes.Unauthenticated, reason: token.Reason, message: token.Error(), token: true}
 	case errors.As(err, &pressure):
 		code := codes.ResourceExhausted
 		if pressure.Unavailable {
@@ -96,6 +101,9 @@ func (r *refusal) grpc() error {
 	var details []protoadapt.MessageV1
 	if r.retryAfter > 0 {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(r.retryAfter)})
+	}
+	if r.token {
+		details = append(details, &errdetails.ErrorInfo{Reason: strings.ToUpper(r.reason), Domain: "weir"})
 	}
 	if len(r.violations) > 0 {
 		bad := &errdetails.BadRequest{}

@@ -53,7 +53,7 @@ func (h *Handler) stream(server grpc.ServerStream) error {
 		busy := &refusal{code: codes.ResourceExhausted, reason: reasonStreams, retryAfter: time.Second, message: "as many streams are open as may be; close one, or use Ingest"}
 		return h.turnAway(ctx, none, busy).grpc()
 	}
-	caller, err := callerOf(ctx)
+	caller, err := h.callerOf(ctx)
 	if err != nil {
 		return h.turnAway(ctx, none, err).grpc()
 	}

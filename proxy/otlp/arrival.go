@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/grpc/tap"
 
+	"weir/internal/callerheaders"
 	"weir/internal/inflight"
 	"weir/proxy"
 )
@@ -18,6 +19,7 @@ import (
 type arrivals struct {
 	patience time.Duration
 	unary    []string // full names of the methods beside OTLP's
+	door     *callerheaders.Door
 }
 
 // arrival is the context of a call that has begun to arrive. It ends when its
@@ -45,7 +47,7 @@ func (d arrivals) begin(ctx context.Context, info *tap.Info) (context.Context, e
 		return ctx, nil // streams may live long
 	}
 	a := &arrival{}
-	a.caller, a.callerErr = callerOfMetadata(info.Header)
+	a.caller, a.callerErr = callerOfMetadata(info.Header, d.door)
 	a.Context, a.cancel = context.WithCancel(ctx)
 	a.timer = time.AfterFunc(d.patience, a.expire)
 	// A stream that ends before its message is complete may never reach a

@@ -36,7 +36,7 @@ func TestArrivalEndsWhenItsTimeIsUp(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				stream, end := context.WithCancel(t.Context())
 				defer end()
-				ctx, err := arrivals{30 * time.Second, []string{otherMethod}}.begin(stream, &tap.Info{FullMethodName: tc.method, Header: header})
+				ctx, err := arrivals{30 * time.Second, []string{otherMethod}, nil}.begin(stream, &tap.Info{FullMethodName: tc.method, Header: header})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"weir/internal/callerheaders"
 )
 
 // Bounds that are not configurable, because no honest sender comes near them.
@@ -43,6 +45,10 @@ type Config struct {
 	// that have arrived) and are not yet answered; beyond it exports are refused for now. Must be more than
 	// twice MaxMessageBytes. Default 64 MiB, or what MaxMessageBytes needs.
 	MaxInflightBytes int64
+
+	// GRPCDoor and HTTPDoor say which callers may send under weir's own key.
+	// Nil: all that reach the listener.
+	GRPCDoor, HTTPDoor *callerheaders.Door
 
 	// Registerer receives the weir_receive_* metrics; nil registers them
 	// nowhere.

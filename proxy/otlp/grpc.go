@@ -31,7 +31,7 @@ func ServerOptions(cfg Config, unary ...string) []grpc.ServerOption {
 	cfg = cfg.withDefaults()
 	return []grpc.ServerOption{
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.InTapHandle(arrivals{cfg.ReceiveTimeout, unary}.begin),
+		grpc.InTapHandle(arrivals{cfg.ReceiveTimeout, unary, cfg.GRPCDoor}.begin),
 		grpc.MaxRecvMsgSize(int(cfg.MaxMessageBytes)),
 		grpc.MaxConcurrentStreams(uint32(cfg.MaxStreams)),
 		grpc.MaxHeaderListSize(uint32(cfg.MaxHeaderBytes)),
@@ -139,7 +139,7 @@ func (c *call) receive(ctx context.Context, dec func(any) error) error {
 // keep checks the message, makes it durable and answers.
 func (c *call) keep(ctx context.Context) (any, error) {
 	h, began := c.h, time.Now()
-	caller, err := grpcCaller(ctx)
+	caller, err := grpcCaller(ctx, h.cfg.GRPCDoor)
 	if err != nil {
 		return nil, h.turnAway(ctx, c.origin, err).grpc()
 	}
@@ -160,16 +160,16 @@ func (c *call) keep(ctx context.Context) (any, error) {
 
 // grpcCaller returns what the call's metadata says. Read once when the call
 // began, if the server was made with ServerOptions.
-func grpcCaller(ctx context.Context) (proxy.Caller, error) {
+func grpcCaller(ctx context.Context, door *callerheaders.Door) (proxy.Caller, error) {
 	if a := arrivalOf(ctx); a != nil {
 		return a.caller, a.callerErr
 	}
 	md, _ := metadata.FromIncomingContext(ctx)
-	return callerOfMetadata(md)
+	return callerOfMetadata(md, door)
 }
 
-func callerOfMetadata(md metadata.MD) (proxy.Caller, error) {
-	return callerheaders.Read(func(name string) string {
+func callerOfMetadata(md metadata.MD, door *callerheaders.Door) (proxy.Caller, error) {
+	return door.Read(func(name string) string {
 		if values := md[name]; len(values) > 0 {
 			return values[0]
 		}

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"weir/internal/callerheaders"
 	"weir/internal/inflight"
 	"weir/proxy"
 )
@@ -88,7 +87,7 @@ func (p *post) take(ctx context.Context) (proxy.Receipt, error) {
 	if err := p.route(); err != nil {
 		return proxy.Receipt{}, err
 	}
-	caller, err := callerheaders.Read(p.r.Header.Get)
+	caller, err := p.h.cfg.HTTPDoor.Read(p.r.Header.Get)
 	if err != nil {
 		return proxy.Receipt{}, err
 	}

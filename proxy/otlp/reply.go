@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
+	"weir/internal/callerheaders"
 	"weir/proxy"
 )
 
@@ -29,6 +30,9 @@ func (p *post) refuse(ctx context.Context, err error) {
 	r := p.h.turnAway(ctx, p.origin, err)
 	if after := r.retryAfterSeconds(); after != "" {
 		p.w.Header().Set("Retry-After", after)
+	}
+	if r.token {
+		p.w.Header().Set("WWW-Authenticate", callerheaders.Challenge)
 	}
 	p.write(r.http, r.proto())
 }

@@ -67,6 +67,7 @@ var (
 	verdictMalformed   = verdict{codes.InvalidArgument, http.StatusBadRequest, false}
 	verdictTooLarge    = verdict{codes.InvalidArgument, http.StatusRequestEntityTooLarge, false}
 	verdictUnsupported = verdict{codes.Unimplemented, http.StatusUnsupportedMediaType, false}
+	verdictToken       = verdict{codes.Unauthenticated, http.StatusUnauthorized, false}
 	verdictMethod      = verdict{codes.Unimplemented, http.StatusMethodNotAllowed, false}
 	verdictPath        = verdict{codes.Unimplemented, http.StatusNotFound, false}
 	verdictPressure    = verdict{codes.ResourceExhausted, http.StatusServiceUnavailable, true}
@@ -83,6 +84,7 @@ type refusal struct {
 	reason     string        // for metrics
 	message    string        // for people
 	path       string        // of the field at fault, if one is
+	token      bool          // the ingest token is at fault
 	retryAfter time.Duration // positive if retryable
 }
 
@@ -102,6 +104,7 @@ func refusalOf(err error) *refusal {
 		ready    *refusalError
 		scan     *ScanError
 		header   *callerheaders.HeaderError
+		token    *callerheaders.TokenError
 		pressure *proxy.PressureError
 		reject   *proxy.RejectError
 	)
@@ -115,6 +118,10 @@ func refusalOf(err error) *refusal {
 	case errors.As(err, &header):
 		r := refuse(verdictMalformed, reasonBadHeader, "%v", header)
 		r.path = header.Header
+		return r
+	case errors.As(err, &token):
+		r := refuse(verdictToken, token.Reason, "%v", token)
+		r.token = true
 		return r
 	case errors.As(err, &pressure):
 		v := verdictPressure
@@ -150,12 +157,16 @@ type refusalError struct{ refusal *refusal }
 func (e *refusalError) Error() string { return e.refusal.message }
 
 // proto returns the google.rpc.Status of both protocols: a RetryInfo if the
-// sender should come again, the field at fault if there is one.
+// sender should come again, the field at fault if there is one, an ErrorInfo
+// with the reason if it is the ingest token.
 func (r *refusal) proto() *spb.Status {
 	st := status.New(r.code, clip(r.message))
 	var details []protoadapt.MessageV1
 	if r.retryable {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(r.retryAfter)})
+	}
+	if r.token {
+		details = append(details, &errdetails.ErrorInfo{Reason: strings.ToUpper(r.reason), Domain: "weir"})
 	}
 	if r.path != "" {
 		details = append(details, &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
