@@ -59,6 +59,6 @@ func (m *forwardMetrics) count(o *Outcome, items int) {
 func (f *Forwarder) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		f.m.outcomes, f.m.items, f.m.quarantined, f.m.storeErrors, f.m.coalesced, f.m.presumed, f.m.duplicates, f.m.restamped,
-		newQuotaCollector(f.QuotaStatus), newCaseCollector(f.Quarantine),
+		newQuotaCollector(f.QuotaStatus), newCaseCollector(func() []caseBrief { return f.briefs(f.q.Cases()) }),
 	}
 }

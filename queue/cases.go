@@ -23,14 +23,14 @@ const (
 )
 
 const (
-	maxCases     = 1024
+	maxCases     = 16384
 	maxCaseBytes = 64 << 10
 	maxNotes     = 8192
 	maxNoteBytes = 64 << 10
 	maxKeyBytes  = 1024
 
 	// Every segment begins with a checkpoint that holds all of these.
-	maxAllCaseBytes = 8 << 20
+	maxAllCaseBytes = 64 << 20
 	maxAllNoteBytes = 8 << 20
 )
 
