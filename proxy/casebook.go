@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -42,6 +43,9 @@ type caseBook struct {
 	// lanes has the keys that are known, by lane: the dispatcher asks about lanes
 	// all the time, and there may be many thousand cases.
 	lanes map[queue.LaneID]map[caseKey]struct{}
+
+	dataBytes, noteBytes int // of all cases and their notes
+	notes                int
 }
 
 func newCaseBook(q *queue.Queue) *caseBook {
@@ -53,25 +57,36 @@ func newCaseBook(q *queue.Queue) *caseBook {
 		if c.Kind != queue.CaseQuarantine {
 			continue
 		}
-		fd := &finding{id: c.Lane, LastSeen: c.OpenedAt}
-		if json.Unmarshal(c.Data, &fd.first) == nil {
-			fd.parsed = true
-			b.knowLocked(fd.key(), c.Place)
-		}
 		name := diagnosisNote(c.Place)
-		if note, have := notes[name]; have {
-			_ = json.Unmarshal(note, fd) // of a later version: found anew
-			delete(notes, name)
-		}
-		if len(fd.Diagnosis.Causes) == 0 {
-			fd.Diagnosis = diagnose.Diagnose(bareFacts(&fd.first))
-		}
-		b.findings[c.Place] = fd
+		b.recall(&c, notes[name])
+		delete(notes, name)
 	}
 	for name := range notes {
 		_ = q.SetNote(name, nil) // of a case that is gone; else it is tried at the next start
 	}
 	return b
+}
+
+// recall takes in a case of an earlier process, and its note.
+func (b *caseBook) recall(c *queue.Case, note []byte) {
+	fd := &finding{LastSeen: c.OpenedAt, key: caseKey{lane: c.Lane}, dataBytes: len(c.Data), noteBytes: len(note)}
+	var first Refusal
+	if json.Unmarshal(c.Data, &first) == nil {
+		fd.parsed, fd.first = true, first.Exchange.Time
+		fd.key = caseKey{c.Lane, strings.Clone(first.Reason), strings.Clone(first.Cause), first.Heals}
+		b.knowLocked(fd.key, c.Place)
+	}
+	if note != nil {
+		_ = json.Unmarshal(note, fd) // of a later version: found anew
+	}
+	if len(fd.Diagnosis.Causes) == 0 {
+		fd.Diagnosis = diagnose.Diagnose(bareFacts(&first))
+	}
+	b.findings[c.Place] = fd
+	b.dataBytes, b.noteBytes = b.dataBytes+fd.dataBytes, b.noteBytes+fd.noteBytes
+	if note != nil {
+		b.notes++
+	}
 }
 
 // open returns the place of the lane's case for the refusal, opening it if this
@@ -87,17 +102,55 @@ func (b *caseBook) open(lane queue.LaneID, out *Outcome, heals bool, d diagnose.
 	if p, ok := b.known[k]; ok {
 		return p, false, nil
 	}
-	data, err := json.Marshal(r)
+	data, err := describe(r, b.dataBytes >= fullCaseBytes)
 	if err != nil {
-		return 0, false, fmt.Errorf("describe a refusal: %w", err)
+		return 0, false, err
 	}
 	p, err = b.q.OpenCase(queue.Case{Lane: lane, Kind: queue.CaseQuarantine, Data: data})
 	if err != nil {
 		return 0, false, err
 	}
 	b.knowLocked(k, p)
-	b.findings[p] = &finding{id: lane, first: r, parsed: true, Diagnosis: d}
+	b.findings[p] = &finding{key: k, parsed: true, first: r.Exchange.Time, Diagnosis: d, dataBytes: len(data)}
+	b.dataBytes += len(data)
 	return p, true, nil
+}
+
+const (
+	// fullCaseBytes is how much all cases may say of their refusals before new ones
+	// say it briefly. It is all in memory, and at the head of each segment.
+	fullCaseBytes = 4 << 20
+	// briefBytes is how long an answer's body may be that is told briefly, and
+	// briefCaseBytes the whole of it.
+	briefBytes     = 384
+	briefCaseBytes = 1 << 10
+	// maxDiagnosisNotes and maxDiagnosisBytes bound what diagnoses take of the
+	// queue's notes, which hold callers' keys, too.
+	maxDiagnosisNotes = 4096
+	maxDiagnosisBytes = 4 << 20
+)
+
+// describe is what a case keeps of a refusal; brief, where there are many.
+func describe(r Refusal, brief bool) ([]byte, error) {
+	if brief {
+		x := &r.Exchange
+		x.Header, x.Body, x.Error, x.URL = nil, clip(x.Body, briefBytes), clip(x.Error, briefBytes), clip(x.URL, briefBytes/2)
+	}
+	data, err := json.Marshal(r)
+	if err == nil && brief && len(data) > briefCaseBytes { // its bytes take several each in JSON
+		r.Exchange.Body, r.Exchange.Error = "", ""
+		data, err = json.Marshal(r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("describe a refusal: %w", err)
+	}
+	return data, nil
+}
+
+// refusal is what the queue keeps of the refusal that opened a case.
+func (b *caseBook) refusal(p queue.Place) (r Refusal, ok bool) {
+	data := b.q.CaseData(p)
+	return r, data != nil && json.Unmarshal(data, &r) == nil
 }
 
 // knowLocked has what is refused for k go to the case at p. mu is held.
@@ -133,7 +186,18 @@ func (b *caseBook) saveLocked(p queue.Place, fd *finding, now time.Time) {
 		return // strings and times: cannot fail
 	}
 	fd.saved = now
-	_ = b.q.SetNote(diagnosisNote(p), note) // else it is found out again after a restart
+	fresh := 0
+	if fd.noteBytes == 0 {
+		fresh = 1
+	}
+	if b.notes+fresh > maxDiagnosisNotes || b.noteBytes-fd.noteBytes+len(note) > maxDiagnosisBytes {
+		return // after a restart, it is found out again from the refusal
+	}
+	if b.q.SetNote(diagnosisNote(p), note) == nil { // else the same
+		b.notes += fresh
+		b.noteBytes += len(note) - fd.noteBytes
+		fd.noteBytes = len(note)
+	}
 }
 
 // found replaces what is thought of a case. It reports whether that is news.
@@ -185,7 +249,13 @@ func (b *caseBook) forgetLocked(k caseKey, p queue.Place) {
 	if delete(b.lanes[k.lane], k); len(b.lanes[k.lane]) == 0 {
 		delete(b.lanes, k.lane)
 	}
-	delete(b.findings, p)
+	if fd := b.findings[p]; fd != nil {
+		b.dataBytes, b.noteBytes = b.dataBytes-fd.dataBytes, b.noteBytes-fd.noteBytes
+		if fd.noteBytes > 0 {
+			b.notes--
+		}
+		delete(b.findings, p)
+	}
 	_ = b.q.SetNote(diagnosisNote(p), nil) // else it is dropped at the next start
 }
 
@@ -218,7 +288,7 @@ func (b *caseBook) isOpen(place queue.Place) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	fd := b.findings[place]
-	return fd != nil && fd.parsed && b.known[fd.key()] == place
+	return fd != nil && fd.parsed && b.known[fd.key] == place
 }
 
 // release makes the lane's cases that heal so pending again, and returns how

@@ -74,7 +74,7 @@ func (b *caseBook) brief(all []caseBrief) {
 		case c.Kind == queue.CaseDamage:
 			c.cause = diagnose.Unreadable
 		case fd != nil:
-			c.cause, c.heals = fd.Diagnosis.Top().Code, fd.first.Heals
+			c.cause, c.heals = fd.Diagnosis.Top().Code, fd.key.heals
 		default: // released a moment ago
 			c.cause = diagnose.Unknown
 		}
@@ -228,15 +228,13 @@ func (f *Forwarder) Quarantine() []CaseStatus {
 
 // Case is one case of the quarantine, or ErrNoCase.
 func (f *Forwarder) Case(p queue.Place) (CaseStatus, error) {
-	stats, cases := f.q.Snapshot()
-	for i := range cases {
-		if cases[i].Place == p {
-			one := f.briefs(cases[i : i+1])
-			if len(one) == 0 {
-				break
-			}
-			return f.caseStatuses(one, f.lanesOf(stats.Lanes, one))[0], nil
-		}
+	c, lane, ok := f.q.Case(p)
+	if !ok || c.Kind == queue.CaseHold || c.Frames == 0 {
+		return CaseStatus{}, fmt.Errorf("case %d: %w", p, ErrNoCase)
 	}
-	return CaseStatus{}, fmt.Errorf("case %d: %w", p, ErrNoCase)
+	if lane.Descriptor == "" { // forgotten, or damaged
+		return f.caseStatus(c, nil), nil
+	}
+	of := f.laneStatus(lane)
+	return f.caseStatus(c, &of), nil
 }

@@ -196,22 +196,24 @@ func (b *caseBook) forgetAt(p queue.Place) (undo func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	fd := b.findings[p]
-	was := fd != nil && fd.parsed && b.known[fd.key()] == p
+	was := fd != nil && fd.parsed && b.known[fd.key] == p
 	b.forgetAtLocked(p)
 	return func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		if !was || b.known[fd.key()] != queue.Pending {
+		if !was || b.known[fd.key] != queue.Pending {
 			return
 		}
-		b.knowLocked(fd.key(), p)
+		b.knowLocked(fd.key, p)
 		b.findings[p] = fd
+		fd.noteBytes = 0 // it was removed
+		b.dataBytes += fd.dataBytes
 	}
 }
 
 // forgetAtLocked forgets the case at a place. mu is held.
 func (b *caseBook) forgetAtLocked(p queue.Place) {
-	if fd := b.findings[p]; fd != nil && fd.parsed && b.known[fd.key()] == p {
-		b.forgetLocked(fd.key(), p)
+	if fd := b.findings[p]; fd != nil && fd.parsed && b.known[fd.key] == p {
+		b.forgetLocked(fd.key, p)
 	}
 }

@@ -198,6 +198,8 @@ type state struct {
 	// Sums over notes, kept by setNote.
 	callerNotes     int   // those that do not name blobs
 	callerNoteBytes int64 // of their keys and values
+
+	caseBytes int64 // of the cases' data
 }
 
 func newState() *state {
@@ -253,7 +255,7 @@ func (st *state) apply(e *event) {
 		st.applyCase(e)
 	case eventClosed:
 		if !st.holds(e.from) {
-			delete(st.cases, e.from)
+			st.dropCase(e.from)
 		}
 	case eventNote:
 		st.setNote(e.text, e.data)
@@ -371,14 +373,23 @@ func (st *state) applyCase(e *event) {
 		c = &caseState{id: e.to, lane: e.lane, kind: CaseKind(e.done), openedAtMS: e.atMS}
 		st.cases[e.to] = c
 	}
+	st.caseBytes += int64(len(e.data) - len(c.data))
 	c.data = e.data
+}
+
+// dropCase forgets a case.
+func (st *state) dropCase(p Place) {
+	if c := st.cases[p]; c != nil {
+		st.caseBytes -= int64(len(c.data))
+		delete(st.cases, p)
+	}
 }
 
 func (st *state) applyReleased(p Place) {
 	if p == Pending {
 		return
 	}
-	delete(st.cases, p)
+	st.dropCase(p)
 	delete(st.placeBytes, p)
 	for _, s := range st.segments {
 		for b, t := range s.live {

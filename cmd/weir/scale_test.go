@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -200,6 +201,103 @@ func crowdCalls(ctx context.Context, w *weir, client weirv1connect.AdminServiceC
 	}
 }
 
+// TestCrowdedWeirAnswersInFull: however much there is, answers are complete, or
+// say how much more there is, and they are of bounded size.
+func TestCrowdedWeirAnswersInFull(t *testing.T) {
+	if testing.Short() {
+		t.Skip("fills a data directory with 10,000 cases")
+	}
+	w, client := crowdedWeir(t, bigCrowd.fill(t))
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // for a hang, not for the pace
+	defer cancel()
+	calls := crowdCalls(ctx, w, client)
+	maxKiB := map[string]int{
+		"GetStatus": 512, "GetQuota": 8, "ListCases": 256, "ListCases1000": 2048, "GetCase": 16, "GetHistory": 64, "FindNothing": 1, "Watch": 512, "metrics": 128,
+	}
+	answers := map[string]proto.Message{}
+	for name, call := range calls {
+		m, err := call()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if size := proto.Size(m) / 1024; size > maxKiB[name] {
+			t.Errorf("%s answers with %d KiB, want at most %d", name, size, maxKiB[name])
+		}
+		answers[name] = m
+	}
+	status, _ := answers["GetStatus"].(*weirv1.GetStatusResponse)
+	counts := status.GetCaseCounts()
+	if tot := status.GetTotals(); tot.GetPendingItems() != int64(bigCrowd.frames) || tot.GetQuarantinedItems() != int64(bigCrowd.cases) {
+		t.Errorf("totals: %v", tot)
+	}
+	if counts.GetCases() != int32(bigCrowd.cases) || counts.GetItems() != int64(bigCrowd.cases) || counts.GetNeedsPerson() != counts.GetCases() {
+		t.Errorf("counts: %v", counts)
+	}
+	if len(status.GetLanes()) != bigCrowd.lanes || len(status.GetCases()) != 100 || len(status.GetProblems()) != 20 {
+		t.Errorf("%d lanes, %d cases, %d problems", len(status.GetLanes()), len(status.GetCases()), len(status.GetProblems()))
+	}
+	if last := status.GetProblems()[19]; !strings.Contains(last, "There are 9981 more") {
+		t.Errorf("the last problem is %q", last)
+	}
+	first, _ := answers["Watch"].(*weirv1.WatchResponse)
+	if !first.GetFirst() || len(first.GetLanes()) != bigCrowd.lanes || len(first.GetCases()) != 100 || first.GetStatus().GetCaseCounts().GetCases() != int32(bigCrowd.cases) {
+		t.Errorf("the first message of a watch has %d lanes and %d cases", len(first.GetLanes()), len(first.GetCases()))
+	}
+	checkAllCases(ctx, t, client)
+	for state, trace := range map[string]queue.TraceID{"quarantined": crowdTrace('q', bigCrowd.lanes+5), "pending": crowdTrace('p', 5)} {
+		found, err := client.FindTrace(ctx, &weirv1.FindTraceRequest{TraceId: hex.EncodeToString(trace[:])})
+		if err != nil || found.GetState() != state || len(found.GetPlaces()) != 1 {
+			t.Errorf("a trace that is %s: %v, %v", state, found, err)
+		}
+	}
+	before := heapBytes()
+	for range 5 {
+		for name, call := range calls {
+			if _, err := call(); err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+	}
+	if grown := int64(heapBytes()) - int64(before); grown > 16<<20 {
+		t.Errorf("looking has taken %d MiB of memory for good", grown>>20)
+	}
+}
+
+// checkAllCases reads all pages as the command line does.
+func checkAllCases(ctx context.Context, t *testing.T, client weirv1connect.AdminServiceClient) {
+	t.Helper()
+	all, err := (&adminCall{client: client}).allCases(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all.GetCases()) != bigCrowd.cases || all.GetCounts().GetCases() != int32(bigCrowd.cases) {
+		t.Fatalf("%d cases listed, and %v counted", len(all.GetCases()), all.GetCounts())
+	}
+	for i, c := range all.GetCases() {
+		if c.GetItems() != 1 || (c.GetTraces() != 1 && !c.GetTracesAtLeast()) || c.GetCause() == "" || c.GetRemedy() == "" || c.GetHttpStatus() != 422 {
+			t.Fatalf("case %d: %v", i, c)
+		}
+		if i > 0 && c.GetId() <= all.GetCases()[i-1].GetId() {
+			t.Fatalf("case %d comes after case %d", c.GetId(), all.GetCases()[i-1].GetId())
+		}
+	}
+	lane, err := client.ListCases(ctx, &weirv1.ListCasesRequest{Lane: all.GetCases()[3].GetLane(), State: "needs_person"})
+	if err != nil || len(lane.GetCases()) != bigCrowd.cases/bigCrowd.lanes || lane.GetNextPageToken() != "" {
+		t.Errorf("of one lane: %d cases, %v", len(lane.GetCases()), err)
+	}
+	none, err := client.ListCases(ctx, &weirv1.ListCasesRequest{Cause: "key_revoked"})
+	if err != nil || len(none.GetCases()) != 0 || none.GetCounts().GetCases() != int32(bigCrowd.cases) {
+		t.Errorf("of a cause that none has: %v, %v", none, err)
+	}
+}
+
+func heapBytes() uint64 {
+	var mem runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&mem)
+	return mem.HeapAlloc
+}
+
 func BenchmarkCrowded(b *testing.B) {
 	dir := bigCrowd.fill(b)
 	w, client := crowdedWeir(b, dir)
@@ -217,11 +315,10 @@ func BenchmarkCrowded(b *testing.B) {
 		})
 	}
 	b.Run("memory", func(b *testing.B) {
-		var mem runtime.MemStats
+		var n uint64
 		for b.Loop() {
-			runtime.GC()
-			runtime.ReadMemStats(&mem)
+			n = heapBytes()
 		}
-		b.ReportMetric(float64(mem.HeapAlloc)/(1<<20), "MiB-heap")
+		b.ReportMetric(float64(n)/(1<<20), "MiB-heap")
 	})
 }

@@ -182,12 +182,29 @@ func placeMessage(p *proxy.TracePlace) *weirv1.TracePlace {
 // need more than 32 bits.
 func caseID(p queue.Place) uint32 { return uint32(min(p, math.MaxUint32)) }
 
-// caseMessages describes cases, their traces counted.
+// caseMessages describes cases, their traces counted. More than a page has are
+// described briefly, without what was answered and what else it could be.
 func (p *Pipeline) caseMessages(ctx context.Context, cases []proxy.CaseStatus) []*weirv1.QuarantineCase {
+	if len(cases) > maxPage {
+		return briefMessages(cases)
+	}
 	traces := p.Forwarder.CountTraces(ctx, cases...)
 	out := make([]*weirv1.QuarantineCase, len(cases))
 	for i := range cases {
 		out[i] = quarantineMessage(&cases[i], traces[cases[i].Place])
+	}
+	return out
+}
+
+func briefMessages(cases []proxy.CaseStatus) []*weirv1.QuarantineCase {
+	out := make([]*weirv1.QuarantineCase, len(cases))
+	for i := range cases {
+		c := &cases[i]
+		top := c.Diagnosis.Top()
+		out[i] = &weirv1.QuarantineCase{
+			Id: caseID(c.Place), Cause: string(top.Code), Confidence: string(top.Confidence), State: string(c.State), Items: count32(c.Items),
+			TracesAtLeast: true, Bytes: c.Bytes, HttpStatus: int32(c.Refusal.Exchange.Status), Lane: uint32(c.Lane), Reason: c.Refusal.Reason,
+		}
 	}
 	return out
 }
