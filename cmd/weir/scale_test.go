@@ -204,9 +204,6 @@ func crowdCalls(ctx context.Context, w *weir, client weirv1connect.AdminServiceC
 // TestCrowdedWeirAnswersInFull: however much there is, answers are complete, or
 // say how much more there is, and they are of bounded size.
 func TestCrowdedWeirAnswersInFull(t *testing.T) {
-	if testing.Short() {
-		t.Skip("fills a data directory with 10,000 cases")
-	}
 	w, client := crowdedWeir(t, bigCrowd.fill(t))
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // for a hang, not for the pace
 	defer cancel()

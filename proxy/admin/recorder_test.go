@@ -137,13 +137,13 @@ func TestRecordingEndsWithItsContext(t *testing.T) {
 		r := &recorder{}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
-		time.Sleep(3 * time.Second) // steps end at whole multiples all the same
+		<-time.After(3 * time.Second) // steps end at whole multiples all the same
 		began := time.Now()
 		go func() {
 			defer close(done)
 			r.record(ctx, time.Now, func() proxy.Reading { return meters{began}.at(time.Now()).Reading })
 		}()
-		time.Sleep(11 * time.Second)
+		<-time.After(11 * time.Second)
 		synctest.Wait()
 		cancel()
 		<-done
