@@ -88,7 +88,7 @@ func (f *Forwarder) Status(a *Acceptor) Status {
 
 func (f *Forwarder) laneStatus(q queue.LaneStats) LaneStatus {
 	s := LaneStatus{LaneStats: q}
-	lane, err := parseLane(q.Descriptor)
+	lane, err := f.rowLane(&q)
 	if err != nil {
 		s.State, s.LastError = LaneParked, err.Error()
 		return s

@@ -311,6 +311,16 @@ func BenchmarkCrowded(b *testing.B) {
 			b.ReportMetric(float64(size)/1024, "KiB/answer")
 		})
 	}
+	b.Run("Forwarder.Status", func(b *testing.B) {
+		for b.Loop() {
+			w.forwarder.Status(w.acceptor)
+		}
+	})
+	b.Run("Queue.Lanes", func(b *testing.B) { // what the dispatcher asks all the time
+		for b.Loop() {
+			w.queue.Lanes()
+		}
+	})
 	b.Run("memory", func(b *testing.B) {
 		var n uint64
 		for b.Loop() {
