@@ -157,7 +157,7 @@ func crowdedWeir(tb testing.TB, dir string) (*weir, weirv1connect.AdminServiceCl
 }
 
 // crowdCalls are the calls whose answers are to come within a second, whatever
-// there is. Each returns how many bytes its answer has.
+// there is.
 func crowdCalls(ctx context.Context, w *weir, client weirv1connect.AdminServiceClient) map[string]func() (proto.Message, error) {
 	return map[string]func() (proto.Message, error){
 		"GetStatus": func() (proto.Message, error) { return client.GetStatus(ctx, &weirv1.GetStatusRequest{}) },
@@ -187,7 +187,7 @@ func crowdCalls(ctx context.Context, w *weir, client weirv1connect.AdminServiceC
 			return m, nil
 		},
 		"metrics": func() (proto.Message, error) {
-			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+string(w.at.Admin)+"/metrics", nil)
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+string(w.at.Admin)+"/metrics", http.NoBody)
 			if err != nil {
 				return nil, err
 			}

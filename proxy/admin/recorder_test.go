@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -54,8 +55,7 @@ func TestHistoryHasAPointForEachStep(t *testing.T) {
 				t.Fatalf("%d points of %s, want %d of %s", len(points), length, tc.points, tc.step)
 			}
 			end := m.began.Add(tc.recorded)
-			for i := len(points) - 1; i >= 0; i-- {
-				p := points[i]
+			for i, p := range slices.Backward(points) {
 				s := int64(tc.step / time.Second)
 				if !p.GetTime().AsTime().Equal(end) || p.GetAcceptedItems() != 10*s || p.GetDeliveredItems() != 8*s ||
 					p.GetPendingItems() != m.at(end).Totals.Pending || p.GetUsedBytes() != 7 || p.GetPendingBytes() != 3 {

@@ -197,7 +197,7 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	s.serveLocked(ln, s.handler)
 	s.addr = ln.Addr()
-	s.serving.Go(func() { s.src.Record(s.stopping) }) //nolint:contextcheck // it ends with the server, not with its start
+	s.serving.Go(func() { s.src.Record(s.stopping) })
 	return nil
 }
 
