@@ -72,7 +72,7 @@ type settings struct {
 
 	input configInput
 
-	// level is what the log of this process goes by; nil before leveler.
+	// level is what the log of this process goes by; nil before there is one.
 	level *admin.LogLevel
 
 	// noReload says why the configuration cannot be read anew while weir runs;
@@ -114,11 +114,17 @@ type limitSettings struct {
 // file. It leaves s as it is.
 func (s *settings) reload() (*settings, error) { return loadSettings(s.input) }
 
-// leveler is the level that the log goes by: LogLevel, until somebody has it
+// newLevel is the level that a new log goes by: LogLevel, until somebody has it
 // changed while weir runs.
+func (s *settings) newLevel() *admin.LogLevel {
+	s.level = admin.NewLogLevel(s.LogLevel, nil)
+	return s.level
+}
+
+// leveler is the level of the log there is.
 func (s *settings) leveler() *admin.LogLevel {
 	if s.level == nil {
-		s.level = admin.NewLogLevel(s.LogLevel, nil)
+		return s.newLevel() // of a log that goes by its own
 	}
 	return s.level
 }
