@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -39,33 +40,53 @@ type caseBook struct {
 	// known maps to open cases; released ones are removed.
 	known    map[caseKey]queue.Place
 	findings map[queue.Place]*finding
+	// lanes has the keys that are known, by lane: the dispatcher asks about lanes
+	// all the time, and there may be many thousand cases.
+	lanes map[queue.LaneID]map[caseKey]struct{}
+
+	dataBytes, noteBytes int // of all cases and their notes
+	notes                int
 }
 
 func newCaseBook(q *queue.Queue) *caseBook {
-	b := &caseBook{q: q, known: map[caseKey]queue.Place{}, findings: map[queue.Place]*finding{}}
+	b := &caseBook{
+		q: q, known: map[caseKey]queue.Place{}, findings: map[queue.Place]*finding{}, lanes: map[queue.LaneID]map[caseKey]struct{}{},
+	}
 	notes := q.Notes(diagnosisNotes)
 	for _, c := range q.Cases() {
 		if c.Kind != queue.CaseQuarantine {
 			continue
 		}
-		fd := &finding{id: c.Lane, LastSeen: c.OpenedAt}
-		if json.Unmarshal(c.Data, &fd.first) == nil {
-			b.known[caseKey{c.Lane, fd.first.Reason, fd.first.Cause, fd.first.Heals}] = c.Place
-		}
 		name := diagnosisNote(c.Place)
-		if note, have := notes[name]; have {
-			_ = json.Unmarshal(note, fd) // of a later version: found anew
-			delete(notes, name)
-		}
-		if len(fd.Diagnosis.Causes) == 0 {
-			fd.Diagnosis = diagnose.Diagnose(bareFacts(&fd.first))
-		}
-		b.findings[c.Place] = fd
+		b.recall(&c, notes[name])
+		delete(notes, name)
 	}
 	for name := range notes {
 		_ = q.SetNote(name, nil) // of a case that is gone; else it is tried at the next start
 	}
 	return b
+}
+
+// recall takes in a case of an earlier process, and its note.
+func (b *caseBook) recall(c *queue.Case, note []byte) {
+	fd := &finding{LastSeen: c.OpenedAt, key: caseKey{lane: c.Lane}, dataBytes: len(c.Data), noteBytes: len(note)}
+	var first Refusal
+	if json.Unmarshal(c.Data, &first) == nil {
+		fd.parsed, fd.first = true, first.Exchange.Time
+		fd.key = caseKey{c.Lane, strings.Clone(first.Reason), strings.Clone(first.Cause), first.Heals}
+		b.knowLocked(fd.key, c.Place)
+	}
+	if note != nil {
+		_ = json.Unmarshal(note, fd) // of a later version: found anew
+	}
+	if len(fd.Diagnosis.Causes) == 0 {
+		fd.Diagnosis = diagnose.Diagnose(bareFacts(&first))
+	}
+	b.findings[c.Place] = fd
+	b.dataBytes, b.noteBytes = b.dataBytes+fd.dataBytes, b.noteBytes+fd.noteBytes
+	if note != nil {
+		b.notes++
+	}
 }
 
 // open returns the place of the lane's case for the refusal, opening it if this
@@ -81,17 +102,64 @@ func (b *caseBook) open(lane queue.LaneID, out *Outcome, heals bool, d diagnose.
 	if p, ok := b.known[k]; ok {
 		return p, false, nil
 	}
-	data, err := json.Marshal(r)
+	data, err := describe(r, b.dataBytes >= fullCaseBytes)
 	if err != nil {
-		return 0, false, fmt.Errorf("describe a refusal: %w", err)
+		return 0, false, err
 	}
 	p, err = b.q.OpenCase(queue.Case{Lane: lane, Kind: queue.CaseQuarantine, Data: data})
 	if err != nil {
 		return 0, false, err
 	}
-	b.known[k] = p
-	b.findings[p] = &finding{id: lane, first: r, Diagnosis: d}
+	b.knowLocked(k, p)
+	b.findings[p] = &finding{key: k, parsed: true, first: r.Exchange.Time, Diagnosis: d, dataBytes: len(data)}
+	b.dataBytes += len(data)
 	return p, true, nil
+}
+
+const (
+	// fullCaseBytes is how much all cases may say of their refusals before new ones
+	// say it briefly. It is all in memory, and at the head of each segment.
+	fullCaseBytes = 4 << 20
+	// briefBytes is how long an answer's body may be that is told briefly, and
+	// briefCaseBytes the whole of it.
+	briefBytes     = 384
+	briefCaseBytes = 1 << 10
+	// maxDiagnosisNotes and maxDiagnosisBytes bound what diagnoses take of the
+	// queue's notes, which hold callers' keys, too.
+	maxDiagnosisNotes = 4096
+	maxDiagnosisBytes = 4 << 20
+)
+
+// describe is what a case keeps of a refusal; brief, where there are many.
+func describe(r Refusal, brief bool) ([]byte, error) {
+	if brief {
+		x := &r.Exchange
+		x.Header, x.Body, x.Error, x.URL = nil, clip(x.Body, briefBytes), clip(x.Error, briefBytes), clip(x.URL, briefBytes/2)
+	}
+	data, err := json.Marshal(r)
+	if err == nil && brief && len(data) > briefCaseBytes { // its bytes take several each in JSON
+		r.Exchange.Body, r.Exchange.Error = "", ""
+		data, err = json.Marshal(r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("describe a refusal: %w", err)
+	}
+	return data, nil
+}
+
+// refusal is what the queue keeps of the refusal that opened a case.
+func (b *caseBook) refusal(p queue.Place) (r Refusal, ok bool) {
+	data := b.q.CaseData(p)
+	return r, data != nil && json.Unmarshal(data, &r) == nil
+}
+
+// knowLocked has what is refused for k go to the case at p. mu is held.
+func (b *caseBook) knowLocked(k caseKey, p queue.Place) {
+	b.known[k] = p
+	if b.lanes[k.lane] == nil {
+		b.lanes[k.lane] = map[caseKey]struct{}{}
+	}
+	b.lanes[k.lane][k] = struct{}{}
 }
 
 // seen notes that more was refused for a case's cause.
@@ -118,7 +186,18 @@ func (b *caseBook) saveLocked(p queue.Place, fd *finding, now time.Time) {
 		return // strings and times: cannot fail
 	}
 	fd.saved = now
-	_ = b.q.SetNote(diagnosisNote(p), note) // else it is found out again after a restart
+	fresh := 0
+	if fd.noteBytes == 0 {
+		fresh = 1
+	}
+	if b.notes+fresh > maxDiagnosisNotes || b.noteBytes-fd.noteBytes+len(note) > maxDiagnosisBytes {
+		return // after a restart, it is found out again from the refusal
+	}
+	if b.q.SetNote(diagnosisNote(p), note) == nil { // else the same
+		b.notes += fresh
+		b.noteBytes += len(note) - fd.noteBytes
+		fd.noteBytes = len(note)
+	}
 }
 
 // found replaces what is thought of a case. It reports whether that is news.
@@ -154,7 +233,10 @@ func (b *caseBook) healing() map[queue.Place]finding {
 	defer b.mu.Unlock()
 	out := map[queue.Place]finding{}
 	for k, p := range b.known {
-		if fd := b.findings[p]; k.healing() == healsWithLane && fd != nil {
+		if k.healing() != healsWithLane {
+			continue
+		}
+		if fd := b.findings[p]; fd != nil {
 			out[p] = *fd
 		}
 	}
@@ -164,7 +246,16 @@ func (b *caseBook) healing() map[queue.Place]finding {
 // forgetLocked drops what is known of a case that is gone. mu is held.
 func (b *caseBook) forgetLocked(k caseKey, p queue.Place) {
 	delete(b.known, k)
-	delete(b.findings, p)
+	if delete(b.lanes[k.lane], k); len(b.lanes[k.lane]) == 0 {
+		delete(b.lanes, k.lane)
+	}
+	if fd := b.findings[p]; fd != nil {
+		b.dataBytes, b.noteBytes = b.dataBytes-fd.dataBytes, b.noteBytes-fd.noteBytes
+		if fd.noteBytes > 0 {
+			b.notes--
+		}
+		delete(b.findings, p)
+	}
 	_ = b.q.SetNote(diagnosisNote(p), nil) // else it is dropped at the next start
 }
 
@@ -196,12 +287,8 @@ func (k caseKey) healing() healing {
 func (b *caseBook) isOpen(place queue.Place) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, p := range b.known {
-		if p == place {
-			return true
-		}
-	}
-	return false
+	fd := b.findings[place]
+	return fd != nil && fd.parsed && b.known[fd.key] == place
 }
 
 // release makes the lane's cases that heal so pending again, and returns how
@@ -209,10 +296,11 @@ func (b *caseBook) isOpen(place queue.Place) bool {
 func (b *caseBook) release(lane queue.LaneID, how healing) (released int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for k, p := range b.known {
-		if k.lane != lane || k.healing() != how {
+	for k := range b.lanes[lane] {
+		if k.healing() != how {
 			continue
 		}
+		p := b.known[k]
 		if rerr := b.q.Release(p); rerr != nil {
 			err = errors.Join(err, rerr)
 			continue
@@ -227,8 +315,8 @@ func (b *caseBook) release(lane queue.LaneID, how healing) (released int, err er
 func (b *caseBook) mayRelease(lane queue.LaneID, how healing) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for k := range b.known {
-		if k.lane == lane && k.healing() == how {
+	for k := range b.lanes[lane] {
+		if k.healing() == how {
 			return true
 		}
 	}

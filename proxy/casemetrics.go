@@ -4,12 +4,12 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // caseCollector shows what is in quarantine, read anew for each scrape.
 type caseCollector struct {
-	cases func() []CaseStatus
+	cases func() []caseBrief
 
 	open, items *prometheus.Desc
 }
 
-func newCaseCollector(cases func() []CaseStatus) *caseCollector {
+func newCaseCollector(cases func() []caseBrief) *caseCollector {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("weir_quarantine_"+name, help, []string{"cause", "state"}, nil)
 	}
@@ -33,7 +33,7 @@ func (c *caseCollector) Collect(out chan<- prometheus.Metric) {
 	open, items := map[labels]float64{}, map[labels]float64{}
 	cases := c.cases()
 	for i := range cases {
-		l := labels{string(cases[i].Diagnosis.Top().Code), string(cases[i].State)}
+		l := labels{string(cases[i].cause), string(cases[i].state)}
 		open[l]++
 		items[l] += float64(cases[i].Items)
 	}

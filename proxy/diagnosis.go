@@ -22,11 +22,17 @@ type finding struct {
 	Probes    diagnose.Probes    `json:"probes"`
 	LastSeen  time.Time          `json:"last_seen"`
 
-	lane  Lane
-	as    caller // whose key was refused; zero after a restart, until it is again
-	id    queue.LaneID
-	first Refusal
-	saved time.Time
+	lane Lane
+	as   caller // whose key was refused; zero after a restart, until it is again
+	// key is what made it a case of its own. The refusal itself is the queue's:
+	// twice in memory it would be most of what weir needs.
+	key caseKey
+	// parsed is false where what is on disk of the refusal cannot be understood.
+	parsed bool
+	first  time.Time // of the exchange that opened it
+	saved  time.Time
+
+	dataBytes, noteBytes int // of its case and its note
 }
 
 // bareFacts are those of a refusal alone, without what is known of its lane.

@@ -74,8 +74,12 @@ func (c *ForwardConfig) setDefaults() {
 }
 
 const (
-	// pollEvery bounds how often the lanes are looked at while data pours in.
+	// pollEvery bounds how often the lanes are looked at while data pours in. With
+	// many lanes and cases a look takes milliseconds: there are then pollRest times
+	// as long between two of them.
 	pollEvery = 5 * time.Millisecond
+	pollRest  = 8
+	maxLook   = 20 * time.Millisecond // whatever the clock says
 	// idleWait is how long the dispatcher sleeps when nothing is due.
 	idleWait = time.Minute
 	// newestEvery: of a lane with a backlog, every so many requests carry its
@@ -131,32 +135,10 @@ type Forwarder struct {
 	leases        uint64               // so far, of all lanes
 	casework      map[queue.Place]bool // cases that a person is having released or discarded
 	holdError     string               // the last one logged
-}
 
-// laneRun is what this process knows of a lane's sending.
-type laneRun struct {
-	sending     int
-	turns       int    // leases so far
-	lastTurn    uint64 // Forwarder.leases at the latest of them
-	maxRawBytes int64  // smaller than configured after a 413; 0: as configured
-	tooLarge    int64  // a size that was refused with 413 lately; 0: none
-	tooLargeAt  time.Time
-	delivered   int64
-	lastError   string
-	storeError  string // the last one logged
-	idleSince   time.Time
-	sendSince   time.Time
+	lookTook time.Duration // by the latest look at the lanes; the dispatcher's own
 
-	relapses    int       // releases in a row that were refused again
-	releasedAt  time.Time // of the latest release that was not refused again so far
-	releaseFrom time.Time // no release before
-
-	pausedUntil time.Time // no round before: what there is waits for updates
-	laterFrom   time.Time // no release before of what was not there yet
-	laterTries  int       // of those releases
-
-	moving   int  // nothing is sent while its data goes to another lane
-	entering bool // a send is about to begin
+	counts traceCounts
 }
 
 // NewForwarder returns a forwarder that has not started.
@@ -284,8 +266,8 @@ func (f *Forwarder) dispatch(run, send context.Context) {
 		case <-timer.C:
 		case <-f.freed:
 		case <-f.q.Changed():
-			// Commits come by the thousand; look at most every pollEvery.
-			if gap := pollEvery - f.cfg.Now().Sub(started); gap > 0 {
+			// Commits come by the thousand: not each is worth a look.
+			if gap := max(pollEvery, pollRest*f.lookTook) - f.cfg.Now().Sub(started); gap > 0 {
 				timer.Reset(gap)
 				select {
 				case <-run.Done():
@@ -301,7 +283,9 @@ func (f *Forwarder) dispatch(run, send context.Context) {
 // pass starts what is due, lanes in turn, and returns when to look again.
 func (f *Forwarder) pass(run, send context.Context) time.Duration {
 	next := idleWait
+	began := f.cfg.Now()
 	lanes := f.q.Lanes()
+	f.lookTook = min(f.cfg.Now().Sub(began), maxLook)
 	for _, id := range f.forget(lanes) {
 		f.attempts.forgetLane(id)
 		f.guilty.forgetLane(id)
@@ -370,11 +354,11 @@ func (f *Forwarder) forget(lanes []queue.LaneStats) (gone []queue.LaneID) {
 // tryLane starts one send for a lane if it is due. wait is when to look again
 // if it is not, 0 if a change will tell.
 func (f *Forwarder) tryLane(send context.Context, s *queue.LaneStats) (started bool, wait time.Duration) {
-	lane, err := parseLane(s.Descriptor)
+	run := f.lane(s.ID)
+	lane, err := f.parsed(run, s.Descriptor)
 	if err != nil {
 		return false, 0
 	}
-	run := f.lane(s.ID)
 	later := f.releaseLater(s.ID, run)
 	if s.PendingFrames == 0 && !f.cases.mayRelease(s.ID, healsWithLane) {
 		return false, later

@@ -142,7 +142,11 @@ const reasonTLS = "tls"
 // look diagnoses one case, asking what the diagnosis wants to know.
 func (m *medic) look(ctx context.Context, place queue.Place, fd *finding) {
 	f := m.f
-	out := &Outcome{Kind: Refused, Reason: fd.first.Reason, Refusal: RefusedAccess, Exchange: fd.first.Exchange}
+	first, ok := f.cases.refusal(place)
+	if !ok {
+		return // released a moment ago
+	}
+	out := &Outcome{Kind: Refused, Reason: first.Reason, Refusal: RefusedAccess, Exchange: first.Exchange}
 	facts := f.facts(fd.lane, fd.as, out)
 	reads := facts.Probes.Sessions
 	facts.Probes = fd.Probes
@@ -160,13 +164,13 @@ func (m *medic) look(ctx context.Context, place queue.Place, fd *finding) {
 	}
 	d = diagnose.Diagnose(facts)
 	if f.cases.found(place, d, &facts.Probes, f.cfg.Now()) {
-		f.sayCase(true, place, fd.id, &d, out)
+		f.sayCase(true, place, fd.key.lane, &d, out)
 	}
 }
 
 // again is how long an answer of a case stands before it is asked once more.
 func (m *medic) again(fd *finding) time.Duration {
-	if m.f.cfg.Now().Sub(fd.first.Exchange.Time) > time.Hour {
+	if m.f.cfg.Now().Sub(fd.first) > time.Hour {
 		return probeOld
 	}
 	return probeAgain

@@ -131,12 +131,8 @@ func (f *Forwarder) refund(lane Lane, ids []TraceID) error {
 
 // caseHolds reports whether something stands in a case.
 func (f *Forwarder) caseHolds(p queue.Place) bool {
-	for _, c := range f.q.Cases() {
-		if c.Place == p {
-			return c.Frames > 0
-		}
-	}
-	return false
+	c, _, ok := f.q.Case(p)
+	return ok && c.Frames > 0
 }
 
 // rest waits for d, or until ctx is done.

@@ -23,14 +23,14 @@ const (
 )
 
 const (
-	maxCases     = 1024
+	maxCases     = 16384
 	maxCaseBytes = 64 << 10
 	maxNotes     = 8192
 	maxNoteBytes = 64 << 10
 	maxKeyBytes  = 1024
 
 	// Every segment begins with a checkpoint that holds all of these.
-	maxAllCaseBytes = 8 << 20
+	maxAllCaseBytes = 24 << 20
 	maxAllNoteBytes = 8 << 20
 )
 
@@ -63,13 +63,10 @@ func (q *Queue) OpenCase(c Case) (Place, error) {
 		return 0, fmt.Errorf("open case: %d bytes of data, at most %d are kept", len(c.Data), maxCaseBytes)
 	}
 	q.mu.Lock()
-	n, bytes := len(q.st.cases), len(c.Data)
-	for _, other := range q.st.cases {
-		bytes += len(other.data)
-	}
+	n, bytes := len(q.st.cases), q.st.caseBytes+int64(len(c.Data))
 	if n >= maxCases || bytes > maxAllCaseBytes {
 		q.mu.Unlock()
-		return 0, fmt.Errorf("open case: %d cases are open, with %s of data: %w", n, sizeText(int64(bytes)), ErrKeptFull)
+		return 0, fmt.Errorf("open case: %d cases are open, with %s of data: %w", n, sizeText(bytes), ErrKeptFull)
 	}
 	place := q.newPlaceLocked()
 	q.mu.Unlock()
@@ -82,12 +79,13 @@ func (q *Queue) OpenCase(c Case) (Place, error) {
 
 // CloseCase forgets a case that holds nothing; it is a no-op otherwise.
 func (q *Queue) CloseCase(p Place) error {
-	for _, c := range q.Cases() {
-		if c.Place == p && c.Frames == 0 {
-			return q.commitChange(&change{events: []event{{kind: eventClosed, from: p}}}, false) // checked again when applied
-		}
+	q.mu.Lock()
+	empty := q.st.cases[p] != nil && !q.st.holds(p)
+	q.mu.Unlock()
+	if !empty {
+		return nil
 	}
-	return nil
+	return q.commitChange(&change{events: []event{{kind: eventClosed, from: p}}}, false) // checked again when applied
 }
 
 // Release makes everything in a case pending again and closes the case. It
@@ -102,34 +100,84 @@ func (q *Queue) Release(p Place) error {
 	return nil
 }
 
+// Case is one open case and its lane's share of the queue, at one moment.
+func (q *Queue) Case(p Place) (c Case, lane LaneStats, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	known := q.st.cases[p]
+	if known == nil {
+		return c, lane, false
+	}
+	c = known.asCase()
+	lane.ID = known.lane
+	if l := q.st.lanes[known.lane]; l != nil {
+		lane.Descriptor, lane.LeasedFrames = l.descriptor, q.inFlight[l.id]-q.keptOut[l.id]
+	}
+	for _, s := range q.st.segments {
+		for b, t := range s.live {
+			if b.place == p {
+				c.count(t)
+			}
+			if b.lane == known.lane {
+				lane.count(q.st.shareOf(b.place), t)
+			}
+		}
+	}
+	return c, lane, true
+}
+
+// asCase is a case that holds nothing as far as it says.
+func (c *caseState) asCase() Case {
+	return Case{Place: c.id, Lane: c.lane, Kind: c.kind, OpenedAt: time.UnixMilli(c.openedAtMS), Data: c.data}
+}
+
+// count adds what a segment has of the case.
+func (c *Case) count(t *tally) {
+	c.Frames += t.frames
+	c.Items += t.items
+	c.Bytes += t.bytes
+	c.OldestAt = earlier(c.OldestAt, t.oldestMS)
+}
+
+// CaseData is the caller's account of an open case, nil if there is none. It must
+// not be changed.
+func (q *Queue) CaseData(p Place) []byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if c := q.st.cases[p]; c != nil {
+		return c.data
+	}
+	return nil
+}
+
 // Cases lists the open cases with what they hold, oldest first.
 func (q *Queue) Cases() []Case {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	sums := map[Place]*tally{}
+	out := q.casesLocked()
+	q.mu.Unlock()
+	sortCases(out)
+	return out
+}
+
+func sortCases(all []Case) {
+	slices.SortFunc(all, func(a, b Case) int { return cmp.Compare(a.Place, b.Place) })
+}
+
+// casesLocked lists the open cases in no order. mu is held.
+func (q *Queue) casesLocked() []Case {
+	out := make([]Case, 0, len(q.st.cases))
+	at := make(map[Place]int, len(q.st.cases))
+	for p, c := range q.st.cases {
+		at[p] = len(out)
+		out = append(out, c.asCase())
+	}
 	for _, s := range q.st.segments {
 		for b, t := range s.live {
-			if b.place == Pending {
-				continue
+			if i, ok := at[b.place]; ok {
+				out[i].count(t)
 			}
-			sum := sums[b.place]
-			if sum == nil {
-				sum = &tally{}
-				sums[b.place] = sum
-			}
-			sum.add(*t)
 		}
 	}
-	out := make([]Case, 0, len(q.st.cases))
-	for p, c := range q.st.cases {
-		item := Case{Place: p, Lane: c.lane, Kind: c.kind, OpenedAt: time.UnixMilli(c.openedAtMS), Data: c.data}
-		if t := sums[p]; t != nil {
-			item.Frames, item.Items, item.Bytes = t.frames, t.items, t.bytes
-			item.OldestAt = earlier(time.Time{}, t.oldestMS)
-		}
-		out = append(out, item)
-	}
-	slices.SortFunc(out, func(a, b Case) int { return cmp.Compare(a.Place, b.Place) })
 	return out
 }
 

@@ -152,6 +152,7 @@ func decodeCheckpoint(b []byte) (*state, error) {
 	for range r.count(5) {
 		c := &caseState{id: Place(r.uint()), lane: LaneID(r.uint32()), kind: CaseKind(r.uint()), openedAtMS: r.int(), data: r.bytes()}
 		st.cases[c.id] = c
+		st.caseBytes += int64(len(c.data))
 	}
 	for range r.count(2) {
 		k := r.string()

@@ -33,7 +33,7 @@
 //   - a segment: SegmentBytes of frames, or 5 MiB of index and small frames,
 //     whichever comes first
 //   - lanes: MaxLanes with data at a time
-//   - cases: 1,024 and 8 MiB of data; notes: 8,192 and 8 MiB; each at most 64 KiB
+//   - cases: 16,384 and 24 MiB of data; notes: 8,192 and 8 MiB; each at most 64 KiB
 //   - blobs: 4,096, of the size their caller allows; 32 written at a time, 256 KiB
 //     of each in memory
 //   - memory: the index of at most a few segments (16,384 frames each), one

@@ -41,8 +41,8 @@ type FrameMeta struct {
 // there throughout is seen at least once, and may be seen again, under another
 // ID, when it is copied meanwhile. fn may call the queue, except Close.
 //
-// It holds the headers of one segment and the trace ids of one frame in memory,
-// and closes the databases it opened. It returns ctx.Err(), ErrClosed, and an
+// It holds the headers of one segment, a mebibyte of its trace ids, and the
+// trace ids of one frame in memory, and closes the databases it opened. It returns ctx.Err(), ErrClosed, and an
 // error when a segment cannot be opened for now.
 func (q *Queue) EachFrame(ctx context.Context, o FrameFilter, fn func(FrameMeta) bool) error {
 	w := frameWalk{q: q, ctx: ctx, filter: o, fn: fn, seen: map[uint64]uint32{}}
@@ -70,6 +70,44 @@ type frameWalk struct {
 	begun  bool
 	seen   map[uint64]uint32 // by segment: frames below this number
 	traces []TraceID
+	ahead  []TraceID // of a segment's frames, as far as they have been read
+}
+
+// maxAhead is how many trace ids are read together with the headers. Reading
+// them frame by frame costs far more, where frames are small.
+const maxAhead = 1 << 16
+
+// walkedFrame is a frame found in a segment, with its trace ids in
+// frameWalk.ahead, if ahead is set.
+type walkedFrame struct {
+	scannedFrame
+
+	ahead bool
+	from  int
+}
+
+// scan lists the frames of a database by their headers, as scanFrames does.
+func (w *frameWalk) scan(st store) (found []walkedFrame, err error) {
+	w.ahead = w.ahead[:0]
+	err = guardFaults(func() error {
+		return st.Scan([]byte(keyFrame), func(key, value []byte) error {
+			seq, err := seqOf(key)
+			if err != nil {
+				return nil //nolint:nilerr // not a frame's key: nothing can refer to it
+			}
+			h, err := parseFrameHeader(value)
+			if err != nil {
+				return nil //nolint:nilerr // nothing is known of it
+			}
+			f := walkedFrame{scannedFrame: scannedFrame{seq, h}, from: len(w.ahead)}
+			if f.ahead = len(w.ahead)+int(h.traces) <= maxAhead; f.ahead {
+				w.ahead = appendTraces(w.ahead, value, h.traces)
+			}
+			found = append(found, f)
+			return nil
+		})
+	})
+	return found, err
 }
 
 // unseen lists the segments to go through: all of them, and afterwards shelves
@@ -102,9 +140,9 @@ func (w *frameWalk) segment(s *segment) error {
 		defer w.q.closeIdle(s)
 	}
 	st, err := w.q.acquireStore(s)
-	var found []scannedFrame
+	var found []walkedFrame
 	if err == nil {
-		found, _, err = scanFrames(st)
+		found, err = w.scan(st)
 		w.q.releaseStore(s)
 	}
 	switch {
@@ -158,7 +196,7 @@ func (w *frameWalk) interrupted() error {
 }
 
 // frame calls fn for a frame if it is live and wanted.
-func (w *frameWalk) frame(s *segment, f *scannedFrame) error {
+func (w *frameWalk) frame(s *segment, f *walkedFrame) error {
 	if w.filter.Lane != 0 && w.filter.Lane != f.header.lane {
 		return nil
 	}
@@ -174,7 +212,12 @@ func (w *frameWalk) frame(s *segment, f *scannedFrame) error {
 	if !live || !w.wants(m.Place) {
 		return nil
 	}
-	err := w.q.readFrame(s, f.seq, func(v []byte) { w.readTraces(v, f.header.traces) })
+	if f.ahead {
+		m.Traces = w.ahead[f.from : f.from+int(f.header.traces)]
+		w.done = !w.fn(m)
+		return nil
+	}
+	err := w.q.readFrame(s, f.seq, func(v []byte) { w.traces = appendTraces(w.traces[:0], v, f.header.traces) })
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrClosed) && !w.q.closing.Load():
@@ -189,13 +232,13 @@ func (w *frameWalk) frame(s *segment, f *scannedFrame) error {
 	return nil
 }
 
-// readTraces copies a stored frame's trace ids. The header says how many there
-// are, and has been checked.
-func (w *frameWalk) readTraces(v []byte, n uint32) {
-	w.traces = w.traces[:0]
+// appendTraces appends a stored frame's trace ids. The header says how many
+// there are, and has been checked.
+func appendTraces(dst []TraceID, v []byte, n uint32) []TraceID {
 	for i := range n {
-		w.traces = append(w.traces, TraceID(v[frameHeaderBytes+16*i:]))
+		dst = append(dst, TraceID(v[frameHeaderBytes+16*i:]))
 	}
+	return dst
 }
 
 // isClosed reports whether a segment's database is closed.

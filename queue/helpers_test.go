@@ -218,10 +218,17 @@ func checkTotals(t fataler, q *Queue) Totals {
 			}
 		}
 	}
-	same := maps.Equal(byPlace, q.st.placeBytes)
+	var byShare shareBytes
+	var data int64
+	for p, c := range q.st.cases {
+		byShare[q.st.shareOf(p)] += byPlace[p]
+		data += int64(len(c.data))
+	}
+	same := maps.Equal(byPlace, q.st.placeBytes) && byShare == q.st.shareBytes && data == q.st.caseBytes
 	q.mu.Unlock()
 	if !same {
-		t.Fatalf("bytes by case are summed as %v, and are %v", q.st.placeBytes, byPlace)
+		t.Fatalf("bytes by case are summed as %v, and are %v; by share as %v, and are %v; of cases' data as %d, and are %d",
+			q.st.placeBytes, byPlace, q.st.shareBytes, byShare, q.st.caseBytes, data)
 	}
 	tot := q.Stats().Totals
 	if sum := tot.Delivered + tot.Pending + tot.Held + tot.Quarantined + tot.Dropped; sum != tot.Accepted {

@@ -23,10 +23,13 @@ func (s *shareBytes) add(o shareBytes) {
 
 // shareOf is the share of the cap that a place belongs to.
 func (st *state) shareOf(p Place) share {
-	switch st.kindOf(st.standing(p)) {
-	case 0:
+	if p == Pending {
 		return shareNone
-	case CaseHold:
+	}
+	switch c := st.cases[p]; {
+	case c == nil: // it is pending now
+		return shareNone
+	case c.kind == CaseHold:
 		return shareHeld
 	default:
 		return shareKept
@@ -46,13 +49,10 @@ func (q *Queue) shareMax(s share) int64 {
 }
 
 // sharesLeftLocked is by how much each share may grow; negative if it is over.
-// It costs time by the number of cases, not by what they hold. mu is held.
+// What is pending has no share. mu is held.
 func (q *Queue) sharesLeftLocked() (left shareBytes) {
 	for s := range left {
-		left[s] = q.shareMax(share(s))
-	}
-	for p, n := range q.st.placeBytes {
-		left[q.st.shareOf(p)] -= n
+		left[s] = q.shareMax(share(s)) - q.st.shareBytes[s]
 	}
 	return left
 }

@@ -110,6 +110,9 @@ func (st *state) countPlace(p Place, bytes int64) {
 	if st.placeBytes[p] += bytes; st.placeBytes[p] == 0 {
 		delete(st.placeBytes, p)
 	}
+	if st.cases[p] != nil {
+		st.shareBytes[st.shareOf(p)] += bytes
+	}
 }
 
 // anyLive reports whether there is a live frame.
@@ -192,12 +195,16 @@ type state struct {
 	// frame may say that it is older. It is forgotten when nothing is live.
 	newestMS int64
 
-	// placeBytes is the sum of the segments' tallies by case.
+	// placeBytes is the sum of the segments' tallies by case, shareBytes that of
+	// the open cases by share.
 	placeBytes map[Place]int64
+	shareBytes shareBytes
 
 	// Sums over notes, kept by setNote.
 	callerNotes     int   // those that do not name blobs
 	callerNoteBytes int64 // of their keys and values
+
+	caseBytes int64 // of the cases' data
 }
 
 func newState() *state {
@@ -253,7 +260,7 @@ func (st *state) apply(e *event) {
 		st.applyCase(e)
 	case eventClosed:
 		if !st.holds(e.from) {
-			delete(st.cases, e.from)
+			st.dropCase(e.from)
 		}
 	case eventNote:
 		st.setNote(e.text, e.data)
@@ -370,15 +377,26 @@ func (st *state) applyCase(e *event) {
 	if c == nil {
 		c = &caseState{id: e.to, lane: e.lane, kind: CaseKind(e.done), openedAtMS: e.atMS}
 		st.cases[e.to] = c
+		st.shareBytes[st.shareOf(e.to)] += st.placeBytes[e.to]
 	}
+	st.caseBytes += int64(len(e.data) - len(c.data))
 	c.data = e.data
+}
+
+// dropCase forgets a case.
+func (st *state) dropCase(p Place) {
+	if c := st.cases[p]; c != nil {
+		st.caseBytes -= int64(len(c.data))
+		st.shareBytes[st.shareOf(p)] -= st.placeBytes[p]
+		delete(st.cases, p)
+	}
 }
 
 func (st *state) applyReleased(p Place) {
 	if p == Pending {
 		return
 	}
-	delete(st.cases, p)
+	st.dropCase(p)
 	delete(st.placeBytes, p)
 	for _, s := range st.segments {
 		for b, t := range s.live {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -25,6 +26,14 @@ type Pipeline struct {
 
 	// Tester makes the tests of SendTest. Nil: there are none.
 	Tester func(context.Context, *weirv1.SendTestRequest, func(*weirv1.SendTestResponse) error) error
+
+	// Reloader reads the configuration anew. Nil: it cannot be.
+	Reloader func(ctx context.Context) (changed, needsRestart []string, err error)
+	// Log is the level of the process's log. Nil: it cannot be changed.
+	Log *LogLevel
+
+	recorder recorder
+	pictures pictures
 }
 
 func (p *Pipeline) now() time.Time {
@@ -38,23 +47,36 @@ func (p *Pipeline) now() time.Time {
 func (p *Pipeline) Status(context.Context) (*weirv1.GetStatusResponse, error) {
 	s := p.Forwarder.Status(p.Acceptor)
 	now := p.now()
+	out := p.statusMessage(&s, now)
+	out.Lanes = laneMessages(&s, now)
+	for i := range s.Cases {
+		out.Cases = append(out.Cases, caseMessage(&s.Cases[i]))
+	}
+	return out, nil
+}
+
+// statusMessage is a status without its lanes and cases.
+func (p *Pipeline) statusMessage(s *proxy.Status, now time.Time) *weirv1.GetStatusResponse {
 	out := &weirv1.GetStatusResponse{
 		Version: p.Version, StartedAt: timestamppb.New(p.StartedAt), DataDir: p.DataDir,
 		Totals:   totalsMessage(s.Queue.Totals),
 		Disk:     diskMessage(&s.Queue),
 		Upstream: &weirv1.UpstreamStatus{Url: s.UpstreamURL, LastDeliveredAt: timestamp(s.LastDelivered)},
 		Problems: s.Problems, Draining: s.Stopped != "", RestampedTraces: s.Restamped,
+		Flow: p.flowMessage(s, now), CaseCounts: countsMessage(&s.CaseCounts),
 	}
 	if w := s.UpstreamWait; w != nil {
 		out.Upstream.WaitingReason, out.Upstream.NextAttempt = w.Reason, timestamp(w.Until)
 	}
+	return out
+}
+
+func laneMessages(s *proxy.Status, now time.Time) []*weirv1.Lane {
+	out := make([]*weirv1.Lane, 0, len(s.Lanes))
 	for i := range s.Lanes {
-		out.Lanes = append(out.Lanes, laneMessage(&s.Lanes[i], s.UpstreamURL, now))
+		out = append(out, laneMessage(&s.Lanes[i], s.UpstreamURL, now))
 	}
-	for i := range s.Cases {
-		out.Cases = append(out.Cases, caseMessage(&s.Cases[i]))
-	}
-	return out, nil
+	return out
 }
 
 func totalsMessage(t queue.Totals) *weirv1.Totals {
@@ -131,6 +153,24 @@ func (p *Pipeline) Drain(ctx context.Context, timeout time.Duration, report func
 		})
 	})
 }
+
+// Reload implements Source.
+func (p *Pipeline) Reload(ctx context.Context) (*weirv1.ReloadResponse, error) {
+	if p.Reloader == nil {
+		return nil, connect.NewError(connect.CodeUnimplemented, errors.New("this weir cannot read its configuration anew"))
+	}
+	changed, needsRestart, err := p.Reloader(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			err = connect.NewError(connect.CodeFailedPrecondition, err)
+		}
+		return nil, err
+	}
+	return &weirv1.ReloadResponse{Changed: changed, NeedsRestart: needsRestart}, nil
+}
+
+// LogLevel implements Source.
+func (p *Pipeline) LogLevel() *LogLevel { return p.Log }
 
 // Ready implements Source: weir is ready while it takes exports.
 func (p *Pipeline) Ready() (ok bool, reasons []string) {

@@ -63,6 +63,8 @@ type Source interface {
 	// time, and report is not called after SendTest has returned.
 	SendTest(ctx context.Context, req *weirv1.SendTestRequest, report func(*weirv1.SendTestResponse) error) error
 	Caseworker
+	Observer
+	Operator
 
 	// Ready says whether exports would be taken now, and in sentences without
 	// secrets why not, or what is wrong all the same.
@@ -130,6 +132,7 @@ func (c Config) Validate() error {
 // Server serves the admin API. Start it once, then Close it.
 type Server struct {
 	cfg     Config
+	src     Source
 	log     *slog.Logger
 	tls     *tls.Config  // of Addr; nil: plain
 	handler http.Handler // of Addr
@@ -153,7 +156,7 @@ func New(cfg Config, src Source) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, failed: make(chan error, 1)}
+	s := &Server{cfg: cfg, src: src, log: cfg.Logger, failed: make(chan error, 1)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -212,6 +215,7 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	s.serveOverLocked(ln, s.handler, s.tls)
 	s.addr = ln.Addr()
+	s.serving.Go(func() { s.src.Record(s.stopping) })
 	return nil
 }
 
