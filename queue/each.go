@@ -125,7 +125,7 @@ func (w *frameWalk) headers(s *segment) ([]scannedFrame, error) {
 	st, err := w.q.acquireStore(s)
 	var found []scannedFrame
 	if err == nil {
-		found, _, err = scanFrames(st)
+		found, _, err = scanFrames(st, w.q.numbered(s))
 		w.q.releaseStore(s)
 	}
 	switch {
