@@ -61,6 +61,7 @@ type Source interface {
 	// time, and report is not called after SendTest has returned.
 	SendTest(ctx context.Context, req *weirv1.SendTestRequest, report func(*weirv1.SendTestResponse) error) error
 	Caseworker
+	FrameKeeper
 
 	// Ready says whether exports would be taken now, and in sentences without
 	// secrets why not, or what is wrong all the same.
