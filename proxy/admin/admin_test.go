@@ -35,6 +35,7 @@ import (
 // fakeSource is a weir made of functions; those left out do the least.
 type fakeSource struct {
 	admin.Caseworker
+	admin.FrameKeeper
 
 	status func(context.Context) (*weirv1.GetStatusResponse, error)
 	drain  func(context.Context, time.Duration, func(*weirv1.DrainResponse) error) error
