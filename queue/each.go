@@ -26,7 +26,9 @@ type FrameMeta struct {
 	Place      Place
 	AcceptedAt time.Time // of the oldest of its items
 	Items      int
+	RawBytes   int64     // of its payload when decompressed
 	Bytes      int64     // as stored, header included
+	TraceCount int       // distinct traces
 	Traces     []TraceID // distinct; valid during the call
 	Leased     bool
 }
@@ -42,8 +44,9 @@ type FrameMeta struct {
 // ID, when it is copied meanwhile. fn may call the queue, except Close.
 //
 // It holds the headers of one segment, a mebibyte of its trace ids, and the
-// trace ids of one frame in memory, and closes the databases it opened. It returns ctx.Err(), ErrClosed, and an
-// error when a segment cannot be opened for now.
+// trace ids of one frame in memory, and closes the databases it opened. It
+// returns ctx.Err(), ErrClosed, and an error when a segment cannot be opened for
+// now.
 func (q *Queue) EachFrame(ctx context.Context, o FrameFilter, fn func(FrameMeta) bool) error {
 	w := frameWalk{q: q, ctx: ctx, filter: o, fn: fn, seen: map[uint64]uint32{}}
 	for {
@@ -86,14 +89,15 @@ type walkedFrame struct {
 	from  int
 }
 
-// scan lists the frames of a database by their headers, as scanFrames does.
-func (w *frameWalk) scan(st store) (found []walkedFrame, err error) {
+// scan lists the frames below a number of a database by their headers, as
+// scanFrames does.
+func (w *frameWalk) scan(st store, below uint32) (found []walkedFrame, err error) {
 	w.ahead = w.ahead[:0]
 	err = guardFaults(func() error {
 		return st.Scan([]byte(keyFrame), func(key, value []byte) error {
 			seq, err := seqOf(key)
-			if err != nil {
-				return nil //nolint:nilerr // not a frame's key: nothing can refer to it
+			if err != nil || seq >= below {
+				return nil //nolint:nilerr // not a frame's key, or too new: nothing can refer to it
 			}
 			h, err := parseFrameHeader(value)
 			if err != nil {
@@ -135,25 +139,12 @@ func (w *frameWalk) segment(s *segment) error {
 	if !want {
 		return w.interrupted()
 	}
-	opened := w.q.isClosed(s)
-	if opened {
+	if w.q.isClosed(s) {
 		defer w.q.closeIdle(s)
 	}
-	st, err := w.q.acquireStore(s)
-	var found []walkedFrame
-	if err == nil {
-		found, err = w.scan(st)
-		w.q.releaseStore(s)
-	}
-	switch {
-	case err == nil:
-	case errors.Is(err, ErrClosed) && !w.q.closing.Load():
-		return nil // drained meanwhile: what it had has gone or is on a shelf
-	case !errors.Is(err, ErrDamaged) && w.q.storeUnavailable(err):
-		return fmt.Errorf("read segment %d: %w", s.id, err)
-	}
-	if w.filter.Newest {
-		slices.Reverse(found)
+	found, err := w.headers(s)
+	if err != nil {
+		return err
 	}
 	for i := range found {
 		if found[i].seq < from || found[i].seq >= next {
@@ -167,6 +158,27 @@ func (w *frameWalk) segment(s *segment) error {
 		}
 	}
 	return nil
+}
+
+// headers lists a segment's frames, settled ones too, in the filter's order.
+func (w *frameWalk) headers(s *segment) ([]walkedFrame, error) {
+	st, err := w.q.acquireStore(s)
+	var found []walkedFrame
+	if err == nil {
+		found, err = w.scan(st, w.q.numbered(s))
+		w.q.releaseStore(s)
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrClosed) && !w.q.closing.Load():
+		return nil, nil // drained meanwhile: what it had has gone or is on a shelf
+	case !errors.Is(err, ErrDamaged) && w.q.storeUnavailable(err):
+		return nil, fmt.Errorf("read segment %d: %w", s.id, err)
+	}
+	if w.filter.Newest {
+		slices.Reverse(found)
+	}
+	return found, nil
 }
 
 // enter notes that the segment is seen, and says which of its frames are new
@@ -197,19 +209,8 @@ func (w *frameWalk) interrupted() error {
 
 // frame calls fn for a frame if it is live and wanted.
 func (w *frameWalk) frame(s *segment, f *walkedFrame) error {
-	if w.filter.Lane != 0 && w.filter.Lane != f.header.lane {
-		return nil
-	}
-	m := FrameMeta{
-		ID: FrameID{s.id, f.seq}, Lane: f.header.lane, AcceptedAt: time.UnixMilli(f.header.acceptedAtMS),
-		Items: int(f.header.items), Bytes: f.header.tally().bytes,
-	}
-	w.q.mu.Lock()
-	live := !s.gone.has(f.seq)
-	m.Place = w.q.st.placeOf(s.segmentState, f.seq, f.header.place)
-	m.Leased = !s.shelving && s.index != nil && f.seq < uint32(len(s.index.frames)) && s.index.frames[f.seq].state == frameLeased
-	w.q.mu.Unlock()
-	if !live || !w.wants(m.Place) {
+	m, wanted := w.describe(s, &f.scannedFrame)
+	if !wanted {
 		return nil
 	}
 	if f.ahead {
@@ -230,6 +231,24 @@ func (w *frameWalk) frame(s *segment, f *walkedFrame) error {
 	m.Traces = w.traces
 	w.done = !w.fn(m)
 	return nil
+}
+
+// describe says what the queue knows of a frame, but for its traces, and whether
+// it is live and wanted.
+func (w *frameWalk) describe(s *segment, f *scannedFrame) (m FrameMeta, wanted bool) {
+	if w.filter.Lane != 0 && w.filter.Lane != f.header.lane {
+		return m, false
+	}
+	m = FrameMeta{
+		ID: FrameID{s.id, f.seq}, Lane: f.header.lane, AcceptedAt: time.UnixMilli(f.header.acceptedAtMS),
+		Items: int(f.header.items), RawBytes: int64(f.header.rawBytes), Bytes: f.header.tally().bytes, TraceCount: int(f.header.traces),
+	}
+	w.q.mu.Lock()
+	live := f.seq < s.next && !s.gone.has(f.seq)
+	m.Place = w.q.st.placeOf(s.segmentState, f.seq, f.header.place)
+	m.Leased = !s.shelving && s.index != nil && f.seq < uint32(len(s.index.frames)) && s.index.frames[f.seq].state == frameLeased
+	w.q.mu.Unlock()
+	return m, live && w.wants(m.Place)
 }
 
 // appendTraces appends a stored frame's trace ids. The header says how many

@@ -35,6 +35,7 @@ import (
 // fakeSource is a weir made of functions; those left out do the least.
 type fakeSource struct {
 	admin.Caseworker
+	admin.FrameKeeper
 	admin.Observer
 
 	reload   func(context.Context) (*weirv1.ReloadResponse, error)
