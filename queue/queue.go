@@ -211,6 +211,7 @@ type Queue struct {
 	loops    sync.WaitGroup
 	closing  atomic.Bool
 	closeErr error
+	openTook time.Duration // of Open; not changed after it
 	closed   sync.Once
 }
 
@@ -221,6 +222,7 @@ func Open(cfg Config) (*Queue, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	began := cfg.now()
 	dir := filepath.Join(cfg.Dir, "segments")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
@@ -234,6 +236,7 @@ func Open(cfg Config) (*Queue, error) {
 		lock.release()
 		return nil, err
 	}
+	q.openTook = cfg.now().Sub(began)
 	signal(q.changed)
 	signal(q.keepWake) // what a previous process drained is still to be removed
 	q.loops.Go(q.commitLoop)

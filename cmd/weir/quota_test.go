@@ -145,7 +145,7 @@ func TestStatusShowsTheQuota(t *testing.T) {
 // when there is nothing to say, and that counts of traces are numbers.
 func TestQuotaJSONNames(t *testing.T) {
 	always := []string{
-		"account", "month", "policy", "projectedCostUsd", "projects", "provisional", "refusedReason", "releases", "thresholdPercent",
+		"account", "days", "month", "policy", "projectedCostUsd", "projects", "provisional", "refusedReason", "releases", "thresholdPercent",
 		"tracesDropped", "tracesHeld", "tracesOthers", "tracesReserved", "tracesUsed", "windows",
 	}
 	sometimes := []string{
