@@ -38,6 +38,7 @@ func (r *round) settle(damaged []int) error {
 		settled[s.Frame] = true
 	}
 	frames, raw := len(lease.Frames), rawBytes(lease)
+	ages := deliveredAges(lease, settlements, f.cfg.Now())
 	err := lease.Settle(settlements...)
 	switch {
 	case errors.Is(err, queue.ErrKeptFull):
@@ -46,6 +47,7 @@ func (r *round) settle(damaged []int) error {
 	case err != nil:
 		return fmt.Errorf("settle run operations: %w", err)
 	default:
+		f.m.settled(r.s.lane.Protocol, ages)
 		for _, id := range ids[:final] {
 			f.attempts.forget(id)
 		}

@@ -67,7 +67,7 @@ func startWeir(ctx context.Context, s *settings, logger *slog.Logger) (*weir, er
 
 func startWeirWith(ctx context.Context, s *settings, logger *slog.Logger, metrics metricsRegistry) (_ *weir, err error) {
 	w := &weir{settings: s, log: logger, metrics: metrics, failed: make(chan error, 2)}
-	w.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	w.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfoGauge())
 	var undo []func()
 	defer func() {
 		if err == nil {
