@@ -114,7 +114,7 @@ var metricTable = []Metric{
 	{"weir_queue_lanes", "gauge", nil, "Lanes known to the queue."},
 	{"weir_queue_segments", "gauge", nil, "Segments on disk."},
 	{"weir_queue_blobs", "gauge", nil, "Attachments kept in files of their own."},
-	{"weir_queue_blob_bytes", "gauge", nil, "Bytes of these files."},
+	{"weir_queue_blob_bytes", "gauge", nil, "Bytes of attachments kept in files of their own."},
 	{"weir_queue_disk_used_bytes", "gauge", nil, "Disk space the segments and attachments occupy."},
 	{"weir_queue_disk_max_bytes", "gauge", nil, "Disk space the segments and attachments may occupy."},
 	{"weir_queue_disk_free_bytes", "gauge", nil, "Free space of the file system of the data directory."},
