@@ -68,7 +68,7 @@ func (f *Forwarder) settleDelivered(s *sending, out *Outcome) error {
 		if rejected > 0 { // which items is not known: the totals are right, the frame is a guess
 			part := min(rejected, n)
 			rejected -= part
-			settlements[i] = queue.Settlement{Frame: i, Result: queue.ResultPartly, Delivered: n - part, Reason: "rejected_by_upstream"}
+			settlements[i] = queue.Settlement{Frame: i, Result: queue.ResultPartly, Delivered: n - part, Reason: reasonRejected}
 		}
 	}
 	ages := deliveredAges(s.lease, settlements, f.cfg.Now())

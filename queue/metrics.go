@@ -164,6 +164,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	counter("weir_queue_accepted_items_total", float64(s.Totals.Accepted))
 	counter("weir_queue_delivered_items_total", float64(s.Totals.Delivered))
+	for _, reason := range append([]string{reasonDamaged}, c.q.cfg.DropReasons...) {
+		s.Totals.DroppedByReason[reason] += 0
+	}
 	for reason, n := range boundedReasons(s.Totals.DroppedByReason) {
 		counter("weir_queue_dropped_items_total", float64(n), reason)
 	}
@@ -239,6 +242,9 @@ func ageSeconds(now, at time.Time) float64 {
 // most. Callers of the queue have a dozen, but a data directory may come from
 // another version.
 const maxReasons = 32
+
+// reasonDamaged is the reason of what was lost to damage on disk.
+const reasonDamaged = "damaged_on_disk"
 
 // otherReasons is the label of the others together.
 const otherReasons = "other"

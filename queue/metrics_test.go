@@ -127,6 +127,27 @@ func TestAgesAreOfTheOldest(t *testing.T) {
 	}
 }
 
+// TestDropsThatMayComeAreThereBefore: what an alert looks at must have been 0.
+func TestDropsThatMayComeAreThereBefore(t *testing.T) {
+	cfg := smallConfig(t.TempDir())
+	cfg.DropReasons = []string{"policy", "age"}
+	q := mustOpen(t, cfg)
+	const policy, age = "weir_queue_dropped_items_total/policy", "weir_queue_dropped_items_total/age"
+	before := gathered(t, q)
+	for _, name := range []string{policy, age} {
+		if n, there := before[name]; !there || n != 0 {
+			t.Errorf("%s is %v, there: %t; want 0", name, n, there)
+		}
+	}
+	mustAppend(t, q, export("a", 10, 1))
+	if err := leaseAllOf(t, q, laneID(q, "a"))[0].Settle(Settlement{Result: ResultDropped, Reason: "policy"}); err != nil {
+		t.Fatal(err)
+	}
+	if after := gathered(t, q); after[policy] != 1 || after[age] != 0 {
+		t.Errorf("drops are %v and %v, want 1 and 0", after[policy], after[age])
+	}
+}
+
 func TestReasonsOfDropsAreFewAndFitToBeLabels(t *testing.T) {
 	counts := map[string]int64{"\xff\xfe": 1_000_000}
 	for i := range 1000 {

@@ -63,6 +63,10 @@ type Config struct {
 	// Owner names this process in the lock file, for whoever finds it locked.
 	Owner string
 
+	// DropReasons are reasons of drops that the metrics show from the start, with
+	// 0: a counter that appears when it is no longer 0 looks as if it never grew.
+	DropReasons []string
+
 	Logger *slog.Logger
 
 	// Seams for tests; nil is the real thing.

@@ -108,7 +108,7 @@ func (w *weir) openPipeline() error {
 	w.queue, err = queue.Open(queue.Config{
 		Dir: s.DataDir, MaxBytes: s.BufferMaxBytes, MinFreeBytes: s.BufferMinFreeBytes, NoSync: !s.Sync,
 		MaxFrameBytes: max(s.Limits.MaxMessageBytes, runsBytes(s), 1<<20),
-		Owner:         "weir " + buildVersion(), Logger: w.log,
+		Owner:         "weir " + buildVersion(), DropReasons: proxy.DropReasons(), Logger: w.log,
 	})
 	if err != nil {
 		return err
