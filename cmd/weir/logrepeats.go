@@ -53,7 +53,7 @@ func newRepeats(to slog.Handler) *repeats {
 }
 
 // Handle implements slog.Handler.
-func (h *repeats) Handle(ctx context.Context, r slog.Record) error { //nolint:gocritic // the interface passes it so
+func (h *repeats) Handle(ctx context.Context, r slog.Record) error {
 	say, ended := h.seen.note(&r)
 	for i := range ended {
 		if err := h.seen.to.Handle(ctx, ended[i]); err != nil {

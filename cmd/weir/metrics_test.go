@@ -28,7 +28,7 @@ import (
 type metricRow struct{ name, kind, labels, help string }
 
 func (m *metricRow) String() string {
-	return fmt.Sprintf("| `%s` | %s | %s | %s |\n", m.name, m.kind, m.labels, m.help)
+	return fmt.Sprintf("| %s | %s | %s | %s |\n", "`"+m.name+"`", m.kind, m.labels, m.help)
 }
 
 // recordingRegistry remembers the description of every metric registered,

@@ -63,9 +63,9 @@ func TestDashboardCanBeImported(t *testing.T) {
 	d := readDashboard(t)
 	var variables []string
 	for _, v := range d.Templating.List {
-		variables = append(variables, v.Type+" "+v.Name)
+		variables = append(variables, v.Name+": "+v.Type)
 	}
-	if diff := cmp.Diff([]string{"datasource datasource", "query instance"}, variables); diff != "" || d.UID != "weir" || d.SchemaVersion < 36 {
+	if diff := cmp.Diff([]string{"datasource: datasource", "instance: query"}, variables); diff != "" || d.UID != "weir" || d.SchemaVersion < 36 {
 		t.Errorf("uid %q, schema %d, variables (-want +got):\n%s", d.UID, d.SchemaVersion, diff)
 	}
 	ids, titles, taken := map[int]bool{}, map[string]bool{}, map[[2]int]string{}
@@ -189,7 +189,7 @@ func TestAlertsAreExplainedAndTested(t *testing.T) {
 			if want := "docs/monitoring.md#" + strings.ToLower(r.Alert); r.Annotations["runbook"] != want || !strings.Contains(page, "\n### "+r.Alert+"\n") {
 				t.Errorf("%s: runbook %q, want %s and a section there", r.Alert, r.Annotations["runbook"], want)
 			}
-			if !strings.Contains(tests, fmt.Sprintf(`'{alertname="%s"}'`, r.Alert)) {
+			if !strings.Contains(tests, fmt.Sprintf("'{alertname=%q}'", r.Alert)) {
 				t.Errorf("%s fires in no test of %s", r.Alert, alertTestsFile)
 			}
 		}
