@@ -92,6 +92,10 @@ interop: build ## Deliver with real OpenTelemetry and LangSmith clients through 
 examples: build ## Run the example clients of the native API against a weir (examples/)
 	@examples/check
 
+.PHONY: alerts-test
+alerts-test: ## Test the Prometheus alerts of deploy/ with promtool, and the dashboard's expressions
+	@.ci/alerts
+
 .PHONY: live
 live: ## Ask the real LangSmith what its documentation leaves open: at most 20 traces, LANGSMITH_API_KEY needed (docs/live.md)
 	@$(GO) run ./internal/live/cmd/live $(ARGS)
@@ -106,9 +110,10 @@ vuln: ## Look for known vulnerabilities in what weir is built from
 	@$(TOOL) govulncheck ./...
 
 .PHONY: tidy
-tidy: ## Tidy both go.mod files
+tidy: ## Tidy all go.mod files
 	@$(GO) mod tidy
 	@cd internal/tools && $(GO) mod tidy
+	@cd internal/tools/promtool && $(GO) mod tidy
 
 .PHONY: ci
 ci: ## Everything that CI checks

@@ -112,7 +112,7 @@ func (w *weirProcess) start(t *testing.T, flags ...string) {
 	}
 	args := append([]string{
 		"run", "--grpc-addr", at(w.grpcURL), "--http-addr", at(w.httpURL), "--admin-addr", at(w.adminAddr),
-		"--data-dir", w.dataDir, "--forward-linger", "50ms",
+		"--data-dir", w.dataDir, "--forward-linger", "50ms", "--log-format", "text",
 	}, flags...)
 	env := bareEnv()
 	if w.config != "" {

@@ -262,7 +262,7 @@ func (b *bisection) try(p Part, items int, traces []TraceID) *Outcome {
 		return nil
 	}
 	out := b.f.up.Send(b.ctx, &r)
-	b.f.m.count(&out, items)
+	b.f.m.count(&out, &r, one.bytes)
 	err := b.f.sent(b.s, &one, &out)
 	if err == nil && out.Kind == Delivered {
 		err = b.f.delivered(b.s.lane, traces)
@@ -346,7 +346,11 @@ func (b *bisection) finish(settlements []queue.Settlement) error {
 	}
 	kept := keptItems(b.s.lease, settlements)
 	f.passed(b.s)
+	ages := deliveredAges(b.s.lease, settlements, f.cfg.Now())
 	err := b.s.lease.Settle(settlements...)
+	if err == nil {
+		f.m.settled(b.s.lane.Protocol, ages)
+	}
 	switch {
 	case errors.Is(err, queue.ErrKeptFull): // pending again, and the lane waits below
 		f.keptFull.Store(true)

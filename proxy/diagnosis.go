@@ -110,6 +110,7 @@ func (f *Forwarder) openCase(s *sending, out *Outcome, heals bool) (queue.Place,
 	}
 	f.cases.seen(place, s, f.cfg.Now())
 	if fresh {
+		f.m.opened.WithLabelValues(causeLabel(d.Top().Code)).Inc()
 		f.sayCase(false, place, s.lease.Lane, &d, out)
 	}
 	if heals {

@@ -12,6 +12,15 @@ import (
 // reasonDiscarded is the reason of what a person has discarded.
 const reasonDiscarded = "discarded"
 
+// reasonRejected is the reason of what the upstream said it rejected in a
+// request that it took.
+const reasonRejected = "rejected_by_upstream"
+
+// DropReasons lists the reasons for which the pipeline drops data.
+func DropReasons() []string {
+	return []string{reasonQuotaDrop, reasonQuotaSample, reasonHoldAge, reasonHoldFull, reasonDiscarded, reasonRejected}
+}
+
 // Discarded says what a discard did, or would do.
 type Discarded struct {
 	Case  CaseStatus // as it was

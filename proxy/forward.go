@@ -519,7 +519,7 @@ func (f *Forwarder) sendSpans(ctx context.Context, s *sending, req *Request) err
 		return f.settle(ctx, s, req, &full)
 	}
 	out := f.up.Send(ctx, req)
-	f.m.count(&out, req.Items)
+	f.m.count(&out, req, one.bytes)
 	if err := f.sent(s, &one, &out); err != nil {
 		s.lease.Return()
 		return err

@@ -217,6 +217,11 @@ func (m *medic) reply(ctx context.Context, q question, before *diagnose.Reply, a
 	if a.Status >= 500 && q.base == "" {
 		m.f.history.failing()
 	}
+	result := "answered"
+	if a.Status == 0 {
+		result = "failed"
+	}
+	m.f.m.probes.WithLabelValues(string(q.probe), result).Inc()
 	r := reply(&a, now)
 	m.answers[q] = answered{r, now}
 	return r

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -20,7 +21,7 @@ const (
 type quotaCollector struct {
 	status func() []quota.Status
 
-	traces, limit, threshold, refused, projected, windowUsed, windowLimit *prometheus.Desc
+	traces, limit, threshold, refused, projected, exhausted, pace, windowUsed, windowLimit *prometheus.Desc
 }
 
 func newQuotaCollector(status func() []quota.Status) *quotaCollector {
@@ -35,6 +36,8 @@ func newQuotaCollector(status func() []quota.Status) *quotaCollector {
 		threshold:  desc("threshold_percent", "The highest threshold of the limit that was passed this month: 0, 50, 80, 95 or 100 percent."),
 		refused:    desc("refused", "1 while LangSmith itself refuses new traces, else 0."),
 		projected:  desc("projected_traces", "Traces that the month will have had at its end at the current pace; absent while too little is known."),
+		exhausted:  desc("exhausted_timestamp_seconds", "When the limit is reached at the current pace, in Unix time; absent if that is not in this month, or not known."),
+		pace:       desc("traces_per_day", "The current pace: new traces a day, recent days weighing more; absent while too little is known."),
 		windowUsed: desc("window_used", "What was sent in this clock hour, in events or bytes.", "window"),
 		windowLimit: desc("window_limit", "The most that is sent in a clock hour, in events or bytes; absent where there is no limit.",
 			"window"),
@@ -43,7 +46,7 @@ func newQuotaCollector(status func() []quota.Status) *quotaCollector {
 
 // Describe implements prometheus.Collector.
 func (c *quotaCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.traces, c.limit, c.threshold, c.refused, c.projected, c.windowUsed, c.windowLimit} {
+	for _, d := range []*prometheus.Desc{c.traces, c.limit, c.threshold, c.refused, c.projected, c.exhausted, c.pace, c.windowUsed, c.windowLimit} {
 		out <- d
 	}
 }
@@ -57,8 +60,9 @@ func (c *quotaCollector) Collect(out chan<- prometheus.Metric) {
 }
 
 func (c *quotaCollector) collect(out chan<- prometheus.Metric, s *quota.Status) {
+	account := strings.ToValidUTF8(s.Account, "\uFFFD") // a caller may have named the workspace in it
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{s.Account}, labels...)...)
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{account}, labels...)...)
 	}
 	gauge(c.traces, float64(s.Used), "used")
 	gauge(c.traces, float64(s.Reserved), "reserved")
@@ -76,6 +80,10 @@ func (c *quotaCollector) collect(out chan<- prometheus.Metric, s *quota.Status) 
 	gauge(c.refused, refused)
 	if s.Forecast.Known {
 		gauge(c.projected, float64(s.Forecast.Projected))
+		gauge(c.pace, s.Forecast.PerDay)
+	}
+	if at := s.Forecast.ExhaustedAt; !at.IsZero() {
+		gauge(c.exhausted, float64(at.UnixMilli())/1e3)
 	}
 	for _, w := range s.Windows {
 		gauge(c.windowUsed, float64(w.Used), w.Name)
@@ -121,6 +129,10 @@ func addAccount(to, s *quota.Status) {
 	}
 	to.Forecast.Known = to.Forecast.Known && s.Forecast.Known
 	to.Forecast.Projected += s.Forecast.Projected
+	to.Forecast.PerDay += s.Forecast.PerDay
+	if at := s.Forecast.ExhaustedAt; !at.IsZero() && (to.Forecast.ExhaustedAt.IsZero() || at.Before(to.Forecast.ExhaustedAt)) {
+		to.Forecast.ExhaustedAt = at // the first of them
+	}
 	for i := range min(len(to.Windows), len(s.Windows)) {
 		to.Windows[i].Used += s.Windows[i].Used
 		to.Windows[i].Limit += s.Windows[i].Limit // configured alike for all: none or each has one

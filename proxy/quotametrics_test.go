@@ -16,13 +16,16 @@ func TestQuotaMetrics(t *testing.T) {
 		{
 			Account: "https://api.example.com t1", Used: 4210, Others: 10, Reserved: 12, Held: 312, Dropped: 3, Limit: 5000, Threshold: 80,
 			Refused:  &quota.Refusal{Kind: quota.KindMonth},
-			Forecast: quota.Forecast{Known: true, PerDay: 160, Projected: 5810},
+			Forecast: quota.Forecast{Known: true, PerDay: 160, Projected: 5810, ExhaustedAt: time.UnixMilli(1_795_000_000_500)},
 			Windows:  []quota.Window{{Name: "events", Used: 700, Limit: 50_000}, {Name: "bytes", Used: 9_000, Limit: 0}},
 		},
 		{Account: "https://api.example.com t2", Limit: -1},
 	}
 	c := newQuotaCollector(func() []quota.Status { return accounts })
 	want := `
+# HELP weir_quota_exhausted_timestamp_seconds When the limit is reached at the current pace, in Unix time; absent if that is not in this month, or not known.
+# TYPE weir_quota_exhausted_timestamp_seconds gauge
+weir_quota_exhausted_timestamp_seconds{account="https://api.example.com t1"} 1.7950000005e+09
 # HELP weir_quota_projected_traces Traces that the month will have had at its end at the current pace; absent while too little is known.
 # TYPE weir_quota_projected_traces gauge
 weir_quota_projected_traces{account="https://api.example.com t1"} 5810
@@ -49,6 +52,9 @@ weir_quota_traces{account="https://api.example.com t2",state="used"} 0
 # HELP weir_quota_traces_limit The most traces of this month; absent where there is no limit.
 # TYPE weir_quota_traces_limit gauge
 weir_quota_traces_limit{account="https://api.example.com t1"} 5000
+# HELP weir_quota_traces_per_day The current pace: new traces a day, recent days weighing more; absent while too little is known.
+# TYPE weir_quota_traces_per_day gauge
+weir_quota_traces_per_day{account="https://api.example.com t1"} 160
 # HELP weir_quota_window_limit The most that is sent in a clock hour, in events or bytes; absent where there is no limit.
 # TYPE weir_quota_window_limit gauge
 weir_quota_window_limit{account="https://api.example.com t1",window="events"} 50000
@@ -94,9 +100,27 @@ func TestQuotaMetricsAreBounded(t *testing.T) {
 	if !names["other"] || !names["a299"] || names["a000"] {
 		t.Errorf("accounts %v: want those that use most, and the others", names)
 	}
+	day := time.Unix(86400, 0)
+	for _, at := range []time.Time{day.Add(time.Hour), {}, day, day.Add(time.Minute)} {
+		addAccount(&got[0], &quota.Status{Forecast: quota.Forecast{Known: true, PerDay: 2, ExhaustedAt: at}})
+	}
+	if first := got[0].Forecast; !first.ExhaustedAt.Equal(day) || first.PerDay != 8 {
+		t.Errorf("together they run out at %s, at %v a day, want the first of them, %s, at 8", first.ExhaustedAt, first.PerDay, day)
+	}
 	none := quota.Status{Account: "b", Limit: -1}
 	addAccount(&got[len(got)-1], &none)
 	if last := got[len(got)-1]; last.Limit != -1 || last.Forecast.Known {
 		t.Errorf("others with one without limit and forecast: limit %d, known %t", last.Limit, last.Forecast.Known)
+	}
+}
+
+// TestAnAccountThatIsNoLabel: a scrape must not fail, let alone panic, for what
+// a caller named its workspace.
+func TestAnAccountThatIsNoLabel(t *testing.T) {
+	c := newQuotaCollector(func() []quota.Status {
+		return []quota.Status{{Account: "https://api.example.com key workspace \xff\xfe", Limit: -1}}
+	})
+	if n := testutil.CollectAndCount(c, "weir_quota_refused"); n != 1 {
+		t.Errorf("%d series, want 1", n)
 	}
 }

@@ -266,7 +266,7 @@ func (r *round) post(units []unit) *Outcome {
 		return &full
 	}
 	out := r.f.up.Send(r.ctx, &req)
-	r.f.m.count(&out, req.Items)
+	r.f.m.count(&out, &req, one.bytes)
 	r.attempted(units, &out)
 	if err := r.f.sent(r.s, one, &out); err != nil {
 		r.mu.Lock()

@@ -39,6 +39,7 @@ func (r *round) settle(damaged []int) error {
 	}
 	frames, raw := len(lease.Frames), rawBytes(lease)
 	f.passed(r.s)
+	ages := deliveredAges(lease, settlements, f.cfg.Now())
 	err := lease.Settle(settlements...)
 	switch {
 	case errors.Is(err, queue.ErrKeptFull):
@@ -47,6 +48,7 @@ func (r *round) settle(damaged []int) error {
 	case err != nil:
 		return fmt.Errorf("settle run operations: %w", err)
 	default:
+		f.m.settled(r.s.lane.Protocol, ages)
 		for _, id := range ids[:final] {
 			f.attempts.forget(id)
 		}

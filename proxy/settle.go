@@ -69,12 +69,14 @@ func (f *Forwarder) settleDelivered(s *sending, out *Outcome) error {
 		if rejected > 0 { // which items is not known: the totals are right, the frame is a guess
 			part := min(rejected, n)
 			rejected -= part
-			settlements[i] = queue.Settlement{Frame: i, Result: queue.ResultPartly, Delivered: n - part, Reason: "rejected_by_upstream"}
+			settlements[i] = queue.Settlement{Frame: i, Result: queue.ResultPartly, Delivered: n - part, Reason: reasonRejected}
 		}
 	}
+	ages := deliveredAges(s.lease, settlements, f.cfg.Now())
 	if err := s.lease.Settle(settlements...); err != nil {
 		return fmt.Errorf("settle delivered data: %w", err)
 	}
+	f.m.settled(s.lane.Protocol, ages)
 	f.cameThrough(s, lane, items)
 	if out.RejectedItems > 0 {
 		f.cfg.Logger.Error("the upstream says it rejected items of a request it took; they count as dropped",

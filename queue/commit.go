@@ -166,6 +166,7 @@ func (q *Queue) refuseAppends(g *group, err error) {
 
 // failGroup answers everyone in the group with the failure.
 func (q *Queue) failGroup(g *group, err error) {
+	q.metrics.commitFailures.Add(1)
 	if errors.Is(err, errNoSpace) {
 		err = q.disk.refuse("the file system of the data directory is full; free some space")
 		signal(q.keepWake)

@@ -86,7 +86,7 @@ func lostEvents(s *segmentState, have map[bucket]tally) []event {
 			continue
 		}
 		events = append(events, event{
-			kind: eventLost, segment: s.id, lane: b.lane, from: b.place, text: "damaged_on_disk",
+			kind: eventLost, segment: s.id, lane: b.lane, from: b.place, text: reasonDamaged,
 			frames: want.frames - got.frames, items: want.items - got.items,
 			rawBytes: want.rawBytes - got.rawBytes, bytes: want.bytes - got.bytes,
 		})

@@ -63,6 +63,10 @@ type Config struct {
 	// Owner names this process in the lock file, for whoever finds it locked.
 	Owner string
 
+	// DropReasons are reasons of drops that the metrics show from the start, with
+	// 0: a counter that appears when it is no longer 0 looks as if it never grew.
+	DropReasons []string
+
 	Logger *slog.Logger
 
 	// Seams for tests; nil is the real thing.
@@ -211,6 +215,7 @@ type Queue struct {
 	loops    sync.WaitGroup
 	closing  atomic.Bool
 	closeErr error
+	openTook time.Duration // of Open; not changed after it
 	closed   sync.Once
 }
 
@@ -221,6 +226,7 @@ func Open(cfg Config) (*Queue, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	began := cfg.now()
 	dir := filepath.Join(cfg.Dir, "segments")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
@@ -234,6 +240,7 @@ func Open(cfg Config) (*Queue, error) {
 		lock.release()
 		return nil, err
 	}
+	q.openTook = cfg.now().Sub(began)
 	signal(q.changed)
 	signal(q.keepWake) // what a previous process drained is still to be removed
 	q.loops.Go(q.commitLoop)

@@ -36,6 +36,7 @@ type LaneStats struct {
 	LeasedFrames                                               int       // that were pending when they were leased
 	OldestAt                                                   time.Time // of what is pending, at latest; zero: nothing is
 	OldestHeldAt                                               time.Time // of what is held, at latest; zero: nothing is
+	OldestKeptAt                                               time.Time // of what is in quarantine or damaged, at latest; zero: nothing is
 }
 
 // Stats reads the state of the queue. It costs time proportional to the
@@ -114,6 +115,7 @@ func (l *LaneStats) count(s share, t *tally) {
 	case shareKept:
 		l.KeptItems += t.items
 		l.KeptBytes += t.bytes
+		l.OldestKeptAt = earlier(l.OldestKeptAt, t.oldestMS)
 	default:
 		l.PendingFrames += t.frames
 		l.PendingItems += t.items

@@ -59,7 +59,7 @@ func runDev(ctx context.Context, s *settings, o devOptions, c *console) (err err
 }
 
 func runDevWeir(ctx context.Context, s *settings, c *console) error {
-	logger := newLogger(s, c.Err)
+	logger := newLogger(s, c.Err, c.ErrTTY)
 	limitMemory(logger)
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)

@@ -45,7 +45,7 @@ type served struct {
 func serveWeir(t *testing.T, s *settings) *served {
 	t.Helper()
 	out := &served{t: t, log: &lines{}, sys: newTestSystem(t, nil)}
-	w, err := startWeirWith(t.Context(), s, newLogger(s, out.log), prometheus.NewRegistry())
+	w, err := startWeirWith(t.Context(), s, newLogger(s, out.log, true), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,7 @@ import (
 
 // runWeir runs a weir until a signal or a failing listener ends it.
 func runWeir(ctx context.Context, s *settings, c *console) error {
-	logger := newLogger(s, c.Err)
+	logger := newLogger(s, c.Err, c.ErrTTY)
 	logStart(logger, s)
 	limitMemory(logger)
 	signals := make(chan os.Signal, 4)

@@ -50,7 +50,7 @@ type settings struct {
 	AllowedHosts   []string // host names or addresses, without port
 
 	LogLevel        slog.Level
-	LogFormat       string // text or json
+	LogFormat       string // auto, text or json
 	ShutdownTimeout time.Duration
 
 	// warnings are sentences about settings that were taken but deserve a

@@ -293,10 +293,10 @@ func processTable() []setting {
 			bind: func(s *settings) value { return levelValue{to: &s.LogLevel} },
 		},
 		{
-			name: "log_format", group: groupProcess, placeholder: "FORMAT", fallback: "text",
-			help: "Form of the log on standard error: text or json.",
+			name: "log_format", group: groupProcess, placeholder: "FORMAT", fallback: "auto",
+			help: "Form of the log on standard error: text, json, or auto: text on a terminal, else json.",
 			bind: func(s *settings) value {
-				return choiceValue{to: &s.LogFormat, allowed: []string{"text", "json"}}
+				return choiceValue{to: &s.LogFormat, allowed: []string{"auto", "text", "json"}}
 			},
 		},
 		{

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"runtime/debug"
 	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // version is set by the linker: -ldflags "-X main.version=v1.2.3".
@@ -55,6 +57,15 @@ func readBuildInfo() buildInfo {
 
 // buildVersion returns the version alone, as in the User-Agent and the status.
 func buildVersion() string { return readBuildInfo().Version }
+
+// newBuildInfoGauge is a metric that says what runs.
+func newBuildInfoGauge() prometheus.Collector {
+	info := readBuildInfo()
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "weir_build_info", Help: "Always 1; its labels say which weir runs.",
+		ConstLabels: prometheus.Labels{"version": info.Version, "goversion": info.GoVersion, "revision": info.Commit},
+	}, func() float64 { return 1 })
+}
 
 // String returns the line `weir version` prints.
 func (b buildInfo) String() string {

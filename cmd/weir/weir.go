@@ -72,7 +72,7 @@ func startWeir(ctx context.Context, s *settings, logger *slog.Logger) (*weir, er
 
 func startWeirWith(ctx context.Context, s *settings, logger *slog.Logger, metrics metricsRegistry) (_ *weir, err error) {
 	w := &weir{settings: s, log: logger, metrics: metrics, failed: make(chan error, 2), reloads: make(chan chan<- reloaded), ending: make(chan struct{})}
-	w.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	w.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newBuildInfoGauge())
 	if err := w.access.open(s, logger); err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func (w *weir) openPipeline() error {
 	w.queue, err = queue.Open(queue.Config{
 		Dir: s.DataDir, MaxBytes: s.BufferMaxBytes, MinFreeBytes: s.BufferMinFreeBytes, NoSync: !s.Sync,
 		MaxFrameBytes: max(s.Limits.MaxMessageBytes, runsBytes(s), 1<<20),
-		Owner:         "weir " + buildVersion(), Logger: w.log,
+		Owner:         "weir " + buildVersion(), DropReasons: proxy.DropReasons(), Logger: w.log,
 	})
 	if err != nil {
 		return err

@@ -81,7 +81,7 @@ type Weir struct {
 // be ended with Kill, or by a signal and WaitExit.
 func (s *Setup) Start(ctx context.Context) (*Weir, error) {
 	args := append([]string{
-		"run", "--data-dir", s.DataDir, "--upstream", s.Upstream, "--quota-traces", "none",
+		"run", "--log-format", "text", "--data-dir", s.DataDir, "--upstream", s.Upstream, "--quota-traces", "none",
 		"--grpc-addr", s.GRPC(), "--http-addr", s.HTTP(), "--admin-addr", s.Admin(),
 	}, s.Args...)
 	if s.APIKeyFile != "" {

@@ -1,5 +1,7 @@
 package diagnose
 
+import "slices"
+
 // Code names a cause. Codes are stable: metrics, the admin API and scripts use
 // them.
 type Code string
@@ -48,6 +50,12 @@ const (
 	Unreadable         Code = "unreadable"          // damage on weir's own disk
 	Unknown            Code = "unknown"
 )
+
+// Known reports whether a code is one of these: one that was read from disk may
+// be of another version.
+func Known(c Code) bool {
+	return slices.ContainsFunc(reference, func(e entry) bool { return e.code == c })
+}
 
 // Confidence says how sure a cause is.
 type Confidence string

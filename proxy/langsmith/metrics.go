@@ -8,6 +8,9 @@ import (
 	"weir/proxy/runs"
 )
 
+// ackBuckets fit a sync of the disk, 0.3 ms to 100 ms, and the wait for a full one.
+var ackBuckets = []float64{0.0003, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
+
 // metrics counts what is received and what is passed on.
 type metrics struct {
 	requests   *prometheus.CounterVec   // endpoint, encoding, result
@@ -37,7 +40,7 @@ func newMetrics(reg prometheus.Registerer, inflight func() float64) (*metrics, e
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "weir_runs_receive_duration_seconds",
 			Help:    "Time from a complete request to its answer, the wait for the disk included.",
-			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15),
+			Buckets: ackBuckets,
 		}, []string{"endpoint"}),
 		passed: counter("weir_passed_requests_total",
 			"Requests passed on to LangSmith, by how that ended: answered, unreachable, timeout, canceled, or refused by weir for want of its ingest token.", "result"),

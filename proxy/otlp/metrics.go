@@ -50,6 +50,9 @@ func (r result) String() string {
 	return [results]string{"accepted", "empty", "refused", "rejected"}[r]
 }
 
+// ackBuckets fit a sync of the disk, 0.3 ms to 100 ms, and the wait for a full one.
+var ackBuckets = []float64{0.0003, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}
+
 // metrics counts what is received. Counters of the hot path are resolved once,
 // because looking one up by label costs more than scanning a span.
 type metrics struct {
@@ -84,7 +87,7 @@ func newMetrics(reg prometheus.Registerer, inflight func() float64) (*metrics, e
 	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:    "weir_receive_duration_seconds",
 		Help:    "Time from a complete message to its answer, the wait for the disk included.",
-		Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15),
+		Buckets: ackBuckets,
 	}, []string{"transport"})
 	m := &metrics{
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{

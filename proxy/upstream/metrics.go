@@ -3,6 +3,7 @@ package upstream
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -15,6 +16,8 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	wire     *prometheus.CounterVec
 	raw      *prometheus.CounterVec
+	encoded  *prometheus.CounterVec
+	answers  *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	rejected prometheus.Counter
 	inFlight prometheus.Gauge
@@ -34,6 +37,14 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "weir_upstream_delivered_raw_bytes_total",
 			Help: "Uncompressed bytes of the requests that were delivered.",
 		}, []string{"protocol", "encoding"}),
+		encoded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_upstream_delivered_bytes_total",
+			Help: "Bytes of the requests that were delivered, as encoded.",
+		}, []string{"protocol", "encoding"}),
+		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "weir_upstream_responses_total",
+			Help: "Exchanges with the upstream by HTTP status; none where no answer came, other for statuses that nobody has defined.",
+		}, []string{"code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "weir_upstream_request_duration_seconds",
 			Help:    "Time of an exchange with the upstream, encoding the body included.",
@@ -51,7 +62,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	if reg == nil {
 		return m, nil
 	}
-	err := errors.Join(register(reg, &m.requests), register(reg, &m.wire), register(reg, &m.raw),
+	err := errors.Join(register(reg, &m.requests), register(reg, &m.wire), register(reg, &m.raw), register(reg, &m.encoded), register(reg, &m.answers),
 		register(reg, &m.duration), register(reg, &m.rejected), register(reg, &m.inFlight))
 	if err != nil {
 		return nil, fmt.Errorf("register upstream metrics: %w", err)
@@ -81,7 +92,18 @@ func (m *metrics) observe(out *proxy.Outcome, a *attempt) {
 	m.requests.WithLabelValues(protocol, kind, out.Reason).Inc()
 	m.duration.WithLabelValues(kind).Observe(out.Exchange.Elapsed.Seconds())
 	m.wire.WithLabelValues(protocol, encoding).Add(float64(out.Exchange.SentBytes))
+	m.answers.WithLabelValues(codeLabel(out.Exchange.Status)).Inc()
 	if out.Kind == proxy.Delivered {
+		m.encoded.WithLabelValues(protocol, encoding).Add(float64(out.Exchange.SentBytes))
 		m.raw.WithLabelValues(protocol, encoding).Add(float64(a.message.rawBytes))
 	}
+}
+
+// codeLabel is a status as a label. The server does not choose how many there
+// are.
+func codeLabel(status int) string {
+	if status == 0 {
+		return "none"
+	}
+	return strings.TrimPrefix(statusReason(status), "http_")
 }
