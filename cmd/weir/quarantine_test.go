@@ -15,10 +15,13 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	weirv1 "weir/proto/weir/v1"
+	"weir/proto/weir/v1/weirv1connect"
 )
 
 // fakeCases is what a fakeAdmin has in quarantine.
 type fakeCases struct {
+	weirv1connect.UnimplementedAdminServiceHandler
+
 	cases    []*weirv1.QuarantineCase
 	exchange *weirv1.CaseExchange
 	released *weirv1.ReleaseCasesRequest   // the last one

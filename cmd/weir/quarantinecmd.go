@@ -145,8 +145,8 @@ func (c *quarantineReleaseCmd) run(ctx context.Context, inv *invocation) error {
 	if c.JSON {
 		return written(operation, printProto(inv.Out, out))
 	}
-	_, err = fmt.Fprintln(inv.Out, releasedSentence(c, out))
-	return written(operation, err)
+	inv.say("", releasedSentence(c, out), plain)
+	return nil
 }
 
 // quarantineDiscardCmd is `weir quarantine discard`.
@@ -192,8 +192,8 @@ func (c *quarantineDiscardCmd) run(ctx context.Context, inv *invocation) error {
 	if c.JSON {
 		return written(operation, printProto(inv.Out, out))
 	}
-	_, err = fmt.Fprintln(inv.Out, discardedSentence(c, out))
-	return written(operation, err)
+	inv.say("", discardedSentence(c, out), plain)
+	return nil
 }
 
 // confirm asks at the terminal, and reports whether the answer is yes.
@@ -232,8 +232,8 @@ func (c *quarantineExportCmd) run(ctx context.Context, inv *invocation) error {
 	if c.JSON {
 		return written(operation, printProto(inv.Out, sum))
 	}
-	_, err = fmt.Fprintln(inv.Out, exportedSentence(c.Out, sum))
-	return written(operation, err)
+	inv.say("", exportedSentence(c.Out, sum), plain)
+	return nil
 }
 
 // receive writes the export as it comes.

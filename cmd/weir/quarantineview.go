@@ -78,7 +78,7 @@ func writeQuarantine(con *console, l *weirv1.ListCasesResponse) {
 	fmt.Fprintln(con.Out)
 	for _, c := range l.GetCases() {
 		if c.GetRemedy() != "" {
-			fmt.Fprintf(con.Out, "%s %s\n", paint(fmt.Sprintf("Case %d:", c.GetId()), bold, con.OutColor), oneLine(c.GetRemedy(), maxSentence))
+			con.say(paint(fmt.Sprintf("Case %d:", c.GetId()), bold, con.OutColor)+" ", oneLine(c.GetRemedy(), maxSentence), plain)
 		}
 	}
 	fmt.Fprintf(con.Out, "`weir quarantine show %d` shows one in full.\n", l.GetCases()[0].GetId())
@@ -122,15 +122,15 @@ func writeCase(con *console, r *weirv1.GetCaseResponse) {
 	}
 	fmt.Fprintln(con.Out)
 	fmt.Fprintln(con.Out, laneLine(c))
-	section(con, "Why", c.GetEvidence())
-	section(con, "What to do", []string{c.GetRemedy()})
+	prose(con, "Why", c.GetEvidence())
+	prose(con, "What to do", []string{c.GetRemedy()})
 	var others []string
 	for _, a := range c.GetAlternatives() {
 		others = append(others, fmt.Sprintf("%s (%s): %s", a.GetCause(), a.GetConfidence(), a.GetRemedy()))
 	}
-	section(con, "It could also be", others)
+	prose(con, "It could also be", others)
 	writeExchange(con, c, r.GetExchange())
-	section(con, "Meanwhile", []string{meanwhile(con.now(), c)})
+	prose(con, "Meanwhile", []string{meanwhile(con.now(), c)})
 	section(con, "You can", nextSteps(c))
 }
 
@@ -147,16 +147,27 @@ func laneLine(c *weirv1.QuarantineCase) string {
 	return strings.Join(parts, ", ")
 }
 
-// section prints sentences under a head; nothing, if there are none.
-func section(con *console, head string, sentences []string) {
-	var lines []string
-	for _, s := range sentences {
-		if s = oneLine(s, 4*maxSentence); s != "" {
-			lines = append(lines, "  "+s)
+// section prints lines under a head as they are; nothing, if there are none.
+func section(con *console, head string, lines []string) {
+	writeSection(con, head, lines, func(line string) { fmt.Fprintln(con.Out, "  "+line) })
+}
+
+// prose prints sentences under a head, wrapped; nothing, if there are none.
+func prose(con *console, head string, sentences []string) {
+	writeSection(con, head, sentences, func(sentence string) { con.say("  ", sentence, plain) })
+}
+
+func writeSection(con *console, head string, texts []string, write func(string)) {
+	begun := false
+	for _, text := range texts {
+		if text = oneLine(text, 4*maxSentence); text == "" {
+			continue
 		}
-	}
-	if len(lines) > 0 {
-		fmt.Fprintf(con.Out, "\n%s\n%s\n", paint(head, bold, con.OutColor), strings.Join(lines, "\n"))
+		if !begun {
+			fmt.Fprintf(con.Out, "\n%s\n", paint(head, bold, con.OutColor))
+			begun = true
+		}
+		write(text)
 	}
 }
 

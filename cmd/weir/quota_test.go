@@ -145,7 +145,7 @@ func TestStatusShowsTheQuota(t *testing.T) {
 // when there is nothing to say, and that counts of traces are numbers.
 func TestQuotaJSONNames(t *testing.T) {
 	always := []string{
-		"account", "month", "policy", "projectedCostUsd", "projects", "provisional", "refusedReason", "releases", "thresholdPercent",
+		"account", "days", "month", "policy", "projectedCostUsd", "projects", "provisional", "refusedReason", "releases", "thresholdPercent",
 		"tracesDropped", "tracesHeld", "tracesOthers", "tracesReserved", "tracesUsed", "windows",
 	}
 	sometimes := []string{
@@ -441,7 +441,7 @@ func TestQuotaErrors(t *testing.T) {
 	}
 }
 
-func TestGaugeCells(t *testing.T) {
+func TestBarCells(t *testing.T) {
 	for _, tt := range []struct {
 		n, limit int64
 		want     int
@@ -456,8 +456,8 @@ func TestGaugeCells(t *testing.T) {
 		{0, 0, 40},
 		{1 << 30, 1<<31 - 1, 20},
 	} {
-		if got := gaugeCells(tt.n, tt.limit); got != tt.want {
-			t.Errorf("gaugeCells(%d, %d) = %d, want %d", tt.n, tt.limit, got, tt.want)
+		if got := barCells(tt.n, tt.limit, gaugeWidth); got != tt.want {
+			t.Errorf("barCells(%d, %d) = %d, want %d", tt.n, tt.limit, got, tt.want)
 		}
 	}
 }

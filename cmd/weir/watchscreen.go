@@ -1,0 +1,253 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	weirv1 "weir/proto/weir/v1"
+)
+
+// Escape sequences of terminals (ECMA-48; the alternate screen is xterm's).
+const (
+	enterScreen = "\x1b[?1049h\x1b[?25l\x1b[H\x1b[2J" // and hide the cursor
+	leaveScreen = "\x1b[?25h\x1b[?1049l"
+	homeCursor  = "\x1b[H"
+	clearToEnd  = "\x1b[K" // of the line
+	clearBelow  = "\x1b[J"
+)
+
+// watchScreen draws the state on the terminal, in place.
+type watchScreen struct {
+	con     *console
+	state   watched
+	entered bool
+	gone    string    // why weir went away; empty: it is there
+	since   time.Time // when it went
+}
+
+func (v *watchScreen) show(m *weirv1.WatchResponse) error {
+	v.gone = ""
+	v.state.take(m)
+	return v.tick()
+}
+
+func (v *watchScreen) lost(why error) error {
+	v.gone, v.since = oneLine(why.Error(), maxSentence), v.con.now()
+	return v.tick()
+}
+
+// tick draws the screen anew.
+func (v *watchScreen) tick() error {
+	if v.state.status == nil {
+		return nil
+	}
+	columns, height := screenSize(v.con.Out)
+	if columns <= 0 || height <= 0 { // a terminal that does not tell
+		columns, height = noTerminalWidth, 24
+	}
+	var b strings.Builder
+	if !v.entered {
+		v.entered = true
+		b.WriteString(enterScreen)
+	}
+	b.WriteString(homeCursor)
+	for i, line := range fitHeight(v.lines(columns), height, v.con.OutColor) {
+		if i > 0 {
+			b.WriteString("\r\n")
+		}
+		b.WriteString(cutLine(line, columns) + clearToEnd)
+	}
+	b.WriteString(clearBelow)
+	_, err := v.con.Out.Write([]byte(b.String()))
+	return err
+}
+
+// close leaves the screen, and the last picture below what was there before.
+func (v *watchScreen) close() {
+	if !v.entered {
+		return
+	}
+	columns, _ := screenSize(v.con.Out)
+	columns = cmp.Or(columns, noTerminalWidth)
+	var b strings.Builder
+	b.WriteString(leaveScreen)
+	for _, line := range v.lines(columns) {
+		b.WriteString(cutLine(line, columns) + "\r\n")
+	}
+	_, _ = v.con.Out.Write([]byte(b.String())) // the terminal is gone, or it is not
+}
+
+// fitHeight cuts lines to the height of the terminal, and says so.
+func fitHeight(lines []string, height int, color bool) []string {
+	if len(lines) <= height {
+		return lines
+	}
+	more := len(lines) - height + 1
+	return append(lines[:height-1:height-1], paint(fmt.Sprintf("… and %s more, see `weir status`", plural(int64(more), "line", "lines")), dim, color))
+}
+
+// lines is the picture: what flows, what is stuck, what needs a person.
+func (v *watchScreen) lines(columns int) []string {
+	var out bytes.Buffer
+	con := &console{Out: &out, OutColor: v.con.OutColor, columns: columns, now: v.con.now}
+	st := v.state.status
+	fmt.Fprintf(con.Out, "%s %s, data in %s\n", paint("weir "+oneLine(st.GetVersion(), maxName), bold, con.OutColor),
+		upSince(con.now(), st.GetStartedAt()), oneLine(st.GetDataDir(), maxSentence))
+	if v.gone != "" {
+		con.say("", fmt.Sprintf("weir went away %s ago (%s). This is what was seen last; trying again every second.",
+			humanDuration(con.now().Sub(v.since)), v.gone), red)
+	}
+	if st.GetDraining() {
+		fmt.Fprintln(con.Out, paint("draining: no new data is taken", yellow, con.OutColor))
+	}
+	writeUpstream(con, st.GetUpstream(), con.now())
+	writeDisk(con, st.GetDisk())
+	fmt.Fprintln(con.Out)
+	v.state.writeFlow(con)
+	v.state.writeGauges(con)
+	fmt.Fprintln(con.Out)
+	writeTotals(con, st.GetTotals())
+	fmt.Fprintln(con.Out)
+	v.state.writeStuck(con)
+	writeProblems(con, st)
+	return strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
+}
+
+// The rows of the live view.
+const (
+	maxWatchRows     = 8 // of a table
+	maxWatchAccounts = 3
+	watchTitleWidth  = 9
+	narrowColumns    = 70 // below it tables have fewer columns
+)
+
+func watchTitle(title string, color bool) string {
+	return paint(fmt.Sprintf("%-*s", watchTitleWidth, title), dim, color)
+}
+
+// writeFlow prints how fast data moves, and how far a backlog is.
+func (w *watched) writeFlow(con *console) {
+	flow, pending := w.status.GetFlow(), w.status.GetTotals().GetPendingItems()
+	text := fmt.Sprintf("%s in, %s out", rate(flow.GetAcceptedPerSecond()), rate(flow.GetDeliveredPerSecond()))
+	if flow.GetSentBytesPerSecond() >= 1 {
+		text += fmt.Sprintf(", %s/s sent", humanBytes(int64(flow.GetSentBytesPerSecond())))
+	}
+	fmt.Fprintln(con.Out, watchTitle("flow", con.OutColor)+text)
+	switch {
+	case pending == 0:
+		text = "none"
+	case w.backlog() || w.status.GetDraining():
+		done := w.peak - pending
+		text = fmt.Sprintf("%s %d %%  %s left", bar(done, 0, w.peak, barWidth(con), green, con.OutColor),
+			percentOf(done, w.peak), plural(pending, "item", "items"))
+		if flow.GetDrainedIn() != nil {
+			text += fmt.Sprintf(", %s, about %s to go", rate(flow.GetDeliveredPerSecond()), humanDuration(flow.GetDrainedIn().AsDuration()))
+		} else {
+			text += ", " + paint("does not shrink", yellow, con.OutColor)
+		}
+	default:
+		text = plural(pending, "item", "items") + " on the way"
+	}
+	fmt.Fprintln(con.Out, watchTitle("backlog", con.OutColor)+text)
+}
+
+// writeGauges prints the quota of the accounts in use.
+func (w *watched) writeGauges(con *console) {
+	accounts := w.accounts()
+	for i, s := range accounts {
+		if i == maxWatchAccounts {
+			fmt.Fprintf(con.Out, "%sand %s more\n", watchTitle("", con.OutColor), plural(int64(len(accounts)-i), "account", "accounts"))
+			break
+		}
+		text := strings.TrimPrefix(quotaLine(con, s, len(accounts) > 1), "quota ")
+		if s.TracesLimit != nil {
+			style := fillStyle(percentOf(taken(s), int64(s.GetTracesLimit())))
+			text = bar(int64(s.GetTracesUsed()), int64(s.GetTracesReserved()), int64(s.GetTracesLimit()), barWidth(con), style, con.OutColor) + " " + text
+		}
+		if isSet(s.GetForecastExhaustedAt()) {
+			text += ", they run out on " + day(s.GetForecastExhaustedAt().AsTime())
+		}
+		fmt.Fprintln(con.Out, watchTitle("quota", con.OutColor)+text)
+	}
+}
+
+// barWidth is the length of bars beside a text.
+func barWidth(con *console) int { return min(max(con.width()/5, 5), 20) }
+
+// writeStuck prints the lanes and cases that do not go on.
+func (w *watched) writeStuck(con *console) {
+	lanes, cases := w.stuck(), w.openCases()
+	if len(lanes) == 0 && len(cases) == 0 {
+		fmt.Fprintln(con.Out, paint("Nothing is stuck.", green, con.OutColor))
+		return
+	}
+	if len(lanes) > 0 {
+		rows := make([][]cell, 0, maxWatchRows)
+		for _, l := range lanes[:min(len(lanes), maxWatchRows)] {
+			rows = append(rows, watchLaneRow(con, l))
+		}
+		writeTable(con.Out, []column{
+			{title: "LANE", right: true}, {title: "STATE"}, {title: "PENDING", right: true}, {title: "OLDEST", right: true},
+			{title: "REFUSED", right: true}, {title: "KEY"}, {title: "PROJECT"}, {title: "NOTE"},
+		}, rows, con.OutColor)
+		writeMore(con, len(lanes)-maxWatchRows, "lane", "lanes")
+	}
+	if len(cases) == 0 {
+		return
+	}
+	if len(lanes) > 0 {
+		fmt.Fprintln(con.Out)
+	}
+	rows := make([][]cell, 0, maxWatchRows)
+	for _, c := range cases[:min(len(cases), maxWatchRows)] {
+		rows = append(rows, watchCaseRow(con, c))
+	}
+	writeTable(con.Out, []column{
+		{title: "CASE", right: true}, {title: "CAUSE"}, {title: "STATE"}, {title: "ITEMS", right: true}, {title: "LAST"},
+		{title: "NEXT TRY"}, {title: "WHAT TO DO"},
+	}, rows, con.OutColor)
+	counted := max(int(w.status.GetCaseCounts().GetCases()), len(cases))
+	writeMore(con, counted-min(len(cases), maxWatchRows), "case", "cases")
+}
+
+func writeMore(con *console, more int, one, many string) {
+	if more > 0 {
+		fmt.Fprintln(con.Out, paint("and "+plural(int64(more), one, many)+" more", dim, con.OutColor))
+	}
+}
+
+func watchLaneRow(con *console, l *weirv1.Lane) []cell {
+	state, color := laneState(l.GetState())
+	row := []cell{
+		{text: strconv.FormatUint(uint64(l.GetId()), 10)}, {text: state, style: color},
+		{text: humanCount(l.GetPendingItems())}, {}, {}, {}, {}, {text: laneNote(l, con.now())},
+	}
+	if l.GetPendingItems() > 0 {
+		row[3].text = humanDuration(l.GetOldestAge().AsDuration())
+	}
+	if l.GetQuarantinedItems() > 0 {
+		row[4] = cell{text: humanCount(l.GetQuarantinedItems()), style: red}
+	}
+	if con.width() >= narrowColumns {
+		row[5].text, row[6].text = oneLine(l.GetCredential(), maxName), oneLine(l.GetProject(), maxName/2)
+	}
+	return row
+}
+
+func watchCaseRow(con *console, c *weirv1.QuarantineCase) []cell {
+	row := []cell{
+		{text: strconv.FormatUint(uint64(c.GetId()), 10)}, {text: oneLine(c.GetCause(), maxName), style: red}, caseState(c),
+		{text: humanCount(int64(c.GetItems()))}, {}, {}, {text: oneLine(c.GetRemedy(), maxSentence)},
+	}
+	if con.width() >= narrowColumns {
+		row[4].text = agoText(con.now(), c.GetLastSeen())
+	}
+	if isSet(c.GetNextProbe()) {
+		row[5].text = inTime(con.now(), c.GetNextProbe())
+	}
+	return row
+}
