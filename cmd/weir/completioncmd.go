@@ -38,12 +38,16 @@ func (c *completeWordsCmd) run(_ context.Context, inv *invocation) error {
 	if len(words) == 0 {
 		words = []string{""}
 	}
+	var b strings.Builder
 	for _, candidate := range complete(inv.parsed.Model.Node, words) {
-		if _, err := fmt.Fprintf(inv.Out, "%s\t%s\n", candidate.text, candidate.what); err != nil {
-			return written("complete-words", err)
+		b.WriteString(candidate.text)
+		if !strings.HasPrefix(candidate.text, ":") {
+			b.WriteString("\t" + candidate.what)
 		}
+		b.WriteByte('\n')
 	}
-	return nil
+	_, err := fmt.Fprint(inv.Out, b.String())
+	return written("complete-words", err)
 }
 
 // candidate is one way to complete a word.
@@ -66,7 +70,9 @@ func complete(root *kong.Node, words []string) []candidate {
 	found := line.candidates(words[last])
 	if split {
 		for i := range found {
-			_, found[i].text, _ = strings.Cut(found[i].text, "=")
+			if _, value, assigned := strings.Cut(found[i].text, "="); assigned {
+				found[i].text = value
+			}
 		}
 	}
 	return found

@@ -221,6 +221,7 @@ func TestExportLeavesNoHalfFile(t *testing.T) {
 	file := filepath.Join(dir, "out.jsonl")
 	whole := (&fakeAdmin{fakeCases: fakeCases{chunks: []string{"one\n", "two\n"}}}).serve(t)
 	sys := newTestSystem(t, nil)
+	sys.columns = 400
 	if code := sys.execute(t, "quarantine", "export", "--all", "--out", file, "--admin-addr", whole); code != exitOK ||
 		!strings.Contains(sys.out.String(), "2 items of 1 case written") || !strings.Contains(sys.out.String(), "1 item is missing") {
 		t.Fatalf("exit code %d: %s%s", code, sys.out, sys.err)

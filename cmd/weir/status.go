@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -113,7 +114,7 @@ func writeStatus(con *console, st *weirv1.GetStatusResponse, q *weirv1.GetQuotaR
 	writeDisk(con, st.GetDisk())
 	fmt.Fprintln(con.Out)
 	writeTotals(con, st.GetTotals())
-	if text := flowText(st); text != "" {
+	if text := flowText(st, hasBacklog(slices.Values(st.GetLanes()))); text != "" {
 		fmt.Fprintln(con.Out, "flow: "+text)
 	}
 	if n := st.GetRestampedTraces(); n > 0 {
@@ -123,7 +124,7 @@ func writeStatus(con *console, st *weirv1.GetStatusResponse, q *weirv1.GetQuotaR
 	fmt.Fprintln(con.Out)
 	writeLanes(con, st, all)
 	writeCases(con, st, all)
-	writeProblems(con, st)
+	writeProblems(con, st.GetProblems())
 }
 
 func upSince(now time.Time, started *timestamppb.Timestamp) string {

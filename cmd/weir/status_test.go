@@ -35,6 +35,7 @@ type fakeAdmin struct {
 	test   *weirv1.SendTestRequest // the last one
 	tested []*weirv1.SendTestResponse
 
+	watch   chan *weirv1.WatchResponse // what Watch sends
 	drain   []*weirv1.DrainResponse
 	timeout time.Duration // of the last DrainRequest
 	// hold, when set, is closed by the test after it has seen what it wants;
@@ -93,6 +94,14 @@ func (f *fakeAdmin) SendTest(_ context.Context, r *weirv1.SendTestRequest, strea
 // serve starts the fake on loopback and returns its address.
 func (f *fakeAdmin) serve(t *testing.T) string {
 	t.Helper()
+	server := f.server()
+	server.Start()
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+// server is the fake on loopback, not started.
+func (f *fakeAdmin) server() *httptest.Server {
 	mux := http.NewServeMux()
 	path, handler := weirv1connect.NewAdminServiceHandler(f)
 	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
@@ -106,9 +115,7 @@ func (f *fakeAdmin) serve(t *testing.T) string {
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetHTTP1(true)
 	server.Config.Protocols.SetUnencryptedHTTP2(true)
-	server.Start()
-	t.Cleanup(server.Close)
-	return server.Listener.Addr().String()
+	return server
 }
 
 func ago(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(fixedNow.Add(-d)) }

@@ -92,9 +92,9 @@ func caseSummary(counts *weirv1.CaseCounts, known int64) string {
 	return text + "; `weir quarantine` lists them"
 }
 
-// flowText says how fast data comes and goes, and how long the backlog takes;
+// flowText says how fast data comes and goes, and how long a backlog takes;
 // nothing, while nothing moves and nothing waits.
-func flowText(st *weirv1.GetStatusResponse) string {
+func flowText(st *weirv1.GetStatusResponse, backlog bool) string {
 	flow, pending := st.GetFlow(), st.GetTotals().GetPendingItems()
 	if flow == nil || flow.GetAcceptedPerSecond() <= 0 && flow.GetDeliveredPerSecond() <= 0 && pending == 0 {
 		return ""
@@ -104,7 +104,7 @@ func flowText(st *weirv1.GetStatusResponse) string {
 		text += fmt.Sprintf(" (%s/s sent)", humanBytes(int64(flow.GetSentBytesPerSecond())))
 	}
 	switch {
-	case pending == 0:
+	case pending == 0 || !backlog:
 	case flow.GetDrainedIn() != nil:
 		text += ", the backlog is delivered in about " + humanDuration(flow.GetDrainedIn().AsDuration())
 	default:
@@ -126,12 +126,12 @@ func rate(perSecond float64) string {
 }
 
 // writeProblems prints what needs a person last, where it is seen.
-func writeProblems(con *console, st *weirv1.GetStatusResponse) {
-	if len(st.GetProblems()) == 0 {
+func writeProblems(con *console, problems []string) {
+	if len(problems) == 0 {
 		return
 	}
 	fmt.Fprintf(con.Out, "\n%s\n", paint("Needs a person:", red, con.OutColor))
-	for _, p := range st.GetProblems() {
+	for _, p := range problems {
 		con.say("  - ", oneLine(p, maxSentence), plain)
 	}
 }

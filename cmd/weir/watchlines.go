@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -62,7 +63,8 @@ type watchLines struct {
 // fact is one thing that is true of a weir, in words without times that pass.
 type fact struct {
 	key  string // what it is about
-	text string
+	text string // what to say when it becomes true
+	same string // while this is the same, nothing has changed; empty: text
 	ends string // what to say when it is not true any more; empty: nothing
 }
 
@@ -106,12 +108,12 @@ func (v *watchLines) close()      {}
 func changes(before, after []fact) []string {
 	known, still := make(map[string]string, len(before)), make(map[string]bool, len(after))
 	for _, f := range before {
-		known[f.key] = f.text
+		known[f.key] = cmp.Or(f.same, f.text)
 	}
 	var texts []string
 	for _, f := range after {
 		still[f.key] = true
-		if known[f.key] != f.text {
+		if known[f.key] != cmp.Or(f.same, f.text) {
 			texts = append(texts, f.text)
 		}
 	}
@@ -125,7 +127,12 @@ func changes(before, after []fact) []string {
 
 // facts are what a person would want to know, the whole first.
 func (w *watched) facts() []fact {
-	facts := []fact{{key: "version", text: "weir " + oneLine(w.status.GetVersion(), maxName) + " runs"}, {key: "items", text: itemsFact(w.status)}}
+	counts := countsText(w.status.GetTotals())
+	items := fact{key: "items", text: "items: " + counts, same: counts}
+	if flow := flowText(w.status, w.backlog()); flow != "" {
+		items.text += "; " + flow
+	}
+	facts := []fact{{key: "version", text: "weir " + oneLine(w.status.GetVersion(), maxName) + " runs"}, items}
 	add := func(key, text, ends string) { facts = append(facts, fact{key: key, text: text, ends: ends}) }
 	if w.status.GetDraining() {
 		add("draining", "draining: no new data is taken", "not draining any more: new data is taken")
@@ -166,9 +173,8 @@ func (w *watched) facts() []fact {
 	return facts
 }
 
-// itemsFact is how many items are where, and how they move.
-func itemsFact(st *weirv1.GetStatusResponse) string {
-	t := st.GetTotals()
+// countsText is how many items are where.
+func countsText(t *weirv1.Totals) string {
 	var parts []string
 	for _, part := range []struct {
 		n    int64
@@ -182,9 +188,5 @@ func itemsFact(st *weirv1.GetStatusResponse) string {
 			parts = append(parts, humanCount(part.n)+" "+part.name)
 		}
 	}
-	text := "items: " + strings.Join(parts, ", ")
-	if flow := flowText(st); flow != "" {
-		text += "; " + flow
-	}
-	return text
+	return strings.Join(parts, ", ")
 }

@@ -90,30 +90,39 @@ func fitHeight(lines []string, height int, color bool) []string {
 	return append(lines[:height-1:height-1], paint(fmt.Sprintf("… and %s more, see `weir status`", plural(int64(more), "line", "lines")), dim, color))
 }
 
-// lines is the picture: what flows, what is stuck, what needs a person.
+// lines is the picture: what flows, what needs a person, what is stuck. What
+// matters most comes first, for a terminal that is not high enough.
 func (v *watchScreen) lines(columns int) []string {
-	var out bytes.Buffer
-	con := &console{Out: &out, OutColor: v.con.OutColor, columns: columns, now: v.con.now}
+	var out, head bytes.Buffer
+	con := &console{Out: &head, OutColor: v.con.OutColor, columns: columns, now: v.con.now}
 	st := v.state.status
 	fmt.Fprintf(con.Out, "%s %s, data in %s\n", paint("weir "+oneLine(st.GetVersion(), maxName), bold, con.OutColor),
 		upSince(con.now(), st.GetStartedAt()), oneLine(st.GetDataDir(), maxSentence))
 	if v.gone != "" {
-		con.say("", fmt.Sprintf("weir went away %s ago (%s). This is what was seen last; trying again every second.",
-			humanDuration(con.now().Sub(v.since)), v.gone), red)
+		fmt.Fprintln(con.Out, paint(fmt.Sprintf("weir went away %s ago (%s). This is what was seen last; trying again every second.",
+			humanDuration(con.now().Sub(v.since)), v.gone), red, con.OutColor))
 	}
 	if st.GetDraining() {
 		fmt.Fprintln(con.Out, paint("draining: no new data is taken", yellow, con.OutColor))
 	}
 	writeUpstream(con, st.GetUpstream(), con.now())
 	writeDisk(con, st.GetDisk())
+	con.Out = &out
+	for line := range strings.Lines(head.String()) {
+		con.say("", line, plain)
+	}
 	fmt.Fprintln(con.Out)
 	v.state.writeFlow(con)
 	v.state.writeGauges(con)
+	v.state.writeProblems(con)
 	fmt.Fprintln(con.Out)
-	writeTotals(con, st.GetTotals())
+	if columns < phoneColumns {
+		con.say(watchTitle("items", con.OutColor), countsText(st.GetTotals()), plain)
+	} else {
+		writeTotals(con, st.GetTotals())
+	}
 	fmt.Fprintln(con.Out)
 	v.state.writeStuck(con)
-	writeProblems(con, st)
 	return strings.Split(strings.TrimRight(out.String(), "\n"), "\n")
 }
 
@@ -121,8 +130,10 @@ func (v *watchScreen) lines(columns int) []string {
 const (
 	maxWatchRows     = 8 // of a table
 	maxWatchAccounts = 3
+	maxWatchProblems = 5
 	watchTitleWidth  = 9
-	narrowColumns    = 70 // below it tables have fewer columns
+	narrowColumns    = 110 // below it tables have fewer columns
+	phoneColumns     = 66  // below it there are no tables
 )
 
 func watchTitle(title string, color bool) string {
@@ -136,7 +147,7 @@ func (w *watched) writeFlow(con *console) {
 	if flow.GetSentBytesPerSecond() >= 1 {
 		text += fmt.Sprintf(", %s/s sent", humanBytes(int64(flow.GetSentBytesPerSecond())))
 	}
-	fmt.Fprintln(con.Out, watchTitle("flow", con.OutColor)+text)
+	con.say(watchTitle("flow", con.OutColor), text, plain)
 	switch {
 	case pending == 0:
 		text = "none"
@@ -152,7 +163,7 @@ func (w *watched) writeFlow(con *console) {
 	default:
 		text = plural(pending, "item", "items") + " on the way"
 	}
-	fmt.Fprintln(con.Out, watchTitle("backlog", con.OutColor)+text)
+	con.say(watchTitle("backlog", con.OutColor), text, plain)
 }
 
 // writeGauges prints the quota of the accounts in use.
@@ -171,7 +182,16 @@ func (w *watched) writeGauges(con *console) {
 		if isSet(s.GetForecastExhaustedAt()) {
 			text += ", they run out on " + day(s.GetForecastExhaustedAt().AsTime())
 		}
-		fmt.Fprintln(con.Out, watchTitle("quota", con.OutColor)+text)
+		con.say(watchTitle("quota", con.OutColor), text, plain)
+	}
+}
+
+// writeProblems prints the first of what needs a person.
+func (w *watched) writeProblems(con *console) {
+	problems := w.status.GetProblems()
+	writeProblems(con, problems[:min(len(problems), maxWatchProblems)])
+	if more := len(problems) - maxWatchProblems; more > 0 {
+		fmt.Fprintf(con.Out, "  and %s more, see `weir status`\n", humanCount(int64(more)))
 	}
 }
 
@@ -186,14 +206,10 @@ func (w *watched) writeStuck(con *console) {
 		return
 	}
 	if len(lanes) > 0 {
-		rows := make([][]cell, 0, maxWatchRows)
-		for _, l := range lanes[:min(len(lanes), maxWatchRows)] {
-			rows = append(rows, watchLaneRow(con, l))
-		}
-		writeTable(con.Out, []column{
+		writeRows(con, []column{
 			{title: "LANE", right: true}, {title: "STATE"}, {title: "PENDING", right: true}, {title: "OLDEST", right: true},
 			{title: "REFUSED", right: true}, {title: "KEY"}, {title: "PROJECT"}, {title: "NOTE"},
-		}, rows, con.OutColor)
+		}, lanes, watchLaneRow)
 		writeMore(con, len(lanes)-maxWatchRows, "lane", "lanes")
 	}
 	if len(cases) == 0 {
@@ -202,16 +218,44 @@ func (w *watched) writeStuck(con *console) {
 	if len(lanes) > 0 {
 		fmt.Fprintln(con.Out)
 	}
-	rows := make([][]cell, 0, maxWatchRows)
-	for _, c := range cases[:min(len(cases), maxWatchRows)] {
-		rows = append(rows, watchCaseRow(con, c))
-	}
-	writeTable(con.Out, []column{
+	writeRows(con, []column{
 		{title: "CASE", right: true}, {title: "CAUSE"}, {title: "STATE"}, {title: "ITEMS", right: true}, {title: "LAST"},
-		{title: "NEXT TRY"}, {title: "WHAT TO DO"},
-	}, rows, con.OutColor)
+		{title: nextTry}, {title: "WHAT TO DO"},
+	}, cases, watchCaseRow)
 	counted := max(int(w.status.GetCaseCounts().GetCases()), len(cases))
 	writeMore(con, counted-min(len(cases), maxWatchRows), "case", "cases")
+}
+
+const nextTry = "NEXT TRY"
+
+// writeRows prints the first of all as a table or, on a phone, as one sentence
+// each.
+func writeRows[T any](con *console, columns []column, all []T, row func(*console, T) []cell) {
+	rows := make([][]cell, 0, maxWatchRows)
+	for _, one := range all[:min(len(all), maxWatchRows)] {
+		rows = append(rows, row(con, one))
+	}
+	if con.width() >= phoneColumns {
+		writeTable(con.Out, columns, rows, con.OutColor)
+		return
+	}
+	for _, cells := range rows {
+		var parts []string
+		for i, c := range cells[1:] {
+			if c.text == "" {
+				continue
+			}
+			text := paint(c.text, c.style, con.OutColor)
+			switch title := columns[i+1].title; {
+			case columns[i+1].right:
+				text += " " + strings.ToLower(title)
+			case title == nextTry:
+				text = strings.ToLower(title) + " " + text
+			}
+			parts = append(parts, text)
+		}
+		con.say(strings.ToLower(columns[0].title)+" "+cells[0].text+" ", strings.Join(parts, ", "), plain)
+	}
 }
 
 func writeMore(con *console, more int, one, many string) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -57,11 +58,13 @@ func (w *watched) take(m *weirv1.WatchResponse) {
 	}
 }
 
-// stuck are the lanes that keep data that does not go, in the order of their
-// numbers, so that rows stay where they are.
+// stuck are the lanes that keep data that does not go, the worst first, else in
+// the order of their numbers, so that rows stay where they are.
 func (w *watched) stuck() []*weirv1.Lane {
 	lanes := slices.DeleteFunc(slices.Collect(maps.Values(w.lanes)), func(l *weirv1.Lane) bool { return !isStuck(l) })
-	slices.SortFunc(lanes, func(a, b *weirv1.Lane) int { return cmp.Compare(a.GetId(), b.GetId()) })
+	slices.SortFunc(lanes, func(a, b *weirv1.Lane) int {
+		return cmp.Or(cmp.Compare(laneRank(a), laneRank(b)), cmp.Compare(a.GetId(), b.GetId()))
+	})
 	return lanes
 }
 
@@ -89,9 +92,12 @@ func (w *watched) accounts() []*weirv1.QuotaScope {
 // backlog, not as what is just on its way.
 const backlogAge = 5 * time.Second
 
-// backlog reports whether data waits longer than it takes to send it.
-func (w *watched) backlog() bool {
-	for _, l := range w.lanes {
+// backlog reports whether there is one.
+func (w *watched) backlog() bool { return hasBacklog(maps.Values(w.lanes)) }
+
+// hasBacklog reports whether data waits longer than it takes to send it.
+func hasBacklog(lanes iter.Seq[*weirv1.Lane]) bool {
+	for l := range lanes {
 		if l.GetPendingItems() > 0 && l.GetOldestAge().AsDuration() >= backlogAge {
 			return true
 		}
