@@ -105,7 +105,11 @@ func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
 		return nil
 	}
 	var b strings.Builder
-	for i, e := range examples[ctx.Selected().Path()] {
+	node := ctx.Selected()
+	if node.DefaultCmd != nil {
+		node = node.DefaultCmd
+	}
+	for i, e := range examples[node.Path()] {
 		if i == 0 {
 			b.WriteString("\nExamples:\n")
 		} else {

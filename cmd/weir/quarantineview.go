@@ -29,7 +29,12 @@ func caseState(c *weirv1.QuarantineCase) cell {
 
 // writeQuarantine prints the cases for a person.
 func writeQuarantine(con *console, l *weirv1.ListCasesResponse) {
-	if len(l.GetCases()) == 0 {
+	switch {
+	case len(l.GetCases()) > 0:
+	case l.GetCounts().GetCases() > 0:
+		fmt.Fprintf(con.Out, "None of the cases is such a one. In all there are %s.\n", caseSummary(l.GetCounts()))
+		return
+	default:
 		fmt.Fprintln(con.Out, emptyQuarantine)
 		return
 	}
@@ -76,10 +81,12 @@ func writeQuarantine(con *console, l *weirv1.ListCasesResponse) {
 		{title: "WAITING BEHIND IT", right: true},
 	}, rows, con.OutColor)
 	fmt.Fprintln(con.Out)
-	for _, c := range l.GetCases() {
-		if c.GetRemedy() != "" {
-			con.say(paint(fmt.Sprintf("Case %d:", c.GetId()), bold, con.OutColor)+" ", oneLine(c.GetRemedy(), maxSentence), plain)
-		}
+	for _, r := range remedies(l.GetCases()) {
+		con.say(paint(r.caseNames()+":", bold, con.OutColor)+" ", oneLine(r.text, maxSentence), plain)
+	}
+	if more := int64(l.GetCounts().GetCases()) - int64(len(l.GetCases())); l.GetNextPageToken() != "" && more > 0 {
+		con.say("", fmt.Sprintf("These are the oldest. In all there are %s.", caseSummary(l.GetCounts())), plain)
+		fmt.Fprintln(con.Out, "`weir quarantine --all` lists every one, `--state needs_person` those that will not heal by themselves.")
 	}
 	fmt.Fprintf(con.Out, "`weir quarantine show %d` shows one in full.\n", l.GetCases()[0].GetId())
 }
@@ -122,6 +129,7 @@ func writeCase(con *console, r *weirv1.GetCaseResponse) {
 	}
 	fmt.Fprintln(con.Out)
 	fmt.Fprintln(con.Out, laneLine(c))
+	section(con, "Traces", traceLines(c, r.GetTraceIds()))
 	prose(con, "Why", c.GetEvidence())
 	prose(con, "What to do", []string{c.GetRemedy()})
 	var others []string

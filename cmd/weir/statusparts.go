@@ -66,13 +66,13 @@ func writeCases(con *console, st *weirv1.GetStatusResponse, all bool) {
 	}, rows, con.OutColor)
 	known := max(int64(st.GetCaseCounts().GetCases()), int64(len(st.GetCases())))
 	if more := known - int64(len(cases)); more > 0 {
-		fmt.Fprintf(con.Out, "and %s more; in all %s\n", plural(more, "case", "cases"), caseSummary(st.GetCaseCounts(), known))
+		fmt.Fprintf(con.Out, "and %s more, in all %s; `weir quarantine` lists them\n", plural(more, "case", "cases"), caseSummary(st.GetCaseCounts()))
 	}
 }
 
 // caseSummary counts cases by who has to act.
-func caseSummary(counts *weirv1.CaseCounts, known int64) string {
-	text := plural(known, "case", "cases")
+func caseSummary(counts *weirv1.CaseCounts) string {
+	text := plural(int64(counts.GetCases()), "case", "cases")
 	var parts []string
 	for _, part := range []struct {
 		n    int32
@@ -87,9 +87,9 @@ func caseSummary(counts *weirv1.CaseCounts, known int64) string {
 		}
 	}
 	if len(parts) > 0 {
-		text += ": " + strings.Join(parts, ", ")
+		text += " (" + strings.Join(parts, ", ") + ")"
 	}
-	return text + "; `weir quarantine` lists them"
+	return text
 }
 
 // flowText says how fast data comes and goes, and how long a backlog takes;
