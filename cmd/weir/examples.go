@@ -62,6 +62,21 @@ var examples = map[string][]example{
 		{"weir quarantine export 3 --out case3.jsonl", "keep it, look at it, mend it"},
 		{"weir quarantine export --all --out - | gzip > cases.jsonl.gz", "everything, compressed"},
 	},
+	"queue ls": {
+		{"weir queue", "what is on disk, the oldest first"},
+		{"weir queue --state held --limit 20", "the oldest of what the quota keeps back"},
+	},
+	"queue show": {
+		{"weir queue show 12.3041", "one frame of the list, and its traces"},
+		{"weir queue show 12.3041 --content", "and what applications sent, prompts and answers included"},
+	},
+	"queue df": {
+		{"weir queue df", "what takes the disk, and what frees it"},
+	},
+	"queue discard": {
+		{"weir queue discard --lane 4 --older-than 48h --dry-run", "what of one lane would be lost"},
+		{"weir queue discard 12.3041", "drop one frame, after a question"},
+	},
 	"find": {
 		{"weir find 0199d1f0-7c7e-7b9a-8a57-52a0c2f7b7b1", "where this trace is, and why"},
 	},
@@ -84,6 +99,14 @@ var examples = map[string][]example{
 	"config": {
 		{"weir config", "what is in effect, and where each value comes from"},
 		{"weir config --config new.yaml", "check a file before weir runs with it"},
+	},
+	"reload": {
+		{"weir reload", "take a changed configuration file without a restart"},
+	},
+	"log-level": {
+		{"weir log-level", "what it is"},
+		{"weir log-level debug --for 10m", "see more, for ten minutes"},
+		{"weir log-level configured", "back to what the configuration says"},
 	},
 	"completion": {
 		{"weir completion bash > /etc/bash_completion.d/weir", "for bash, from the next shell on"},

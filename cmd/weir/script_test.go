@@ -39,6 +39,7 @@ const scriptPatience = 30 * time.Second
 //	follow PROGRAM ARG...         starts a program whose output goes on
 //	followed PATTERN              waits until its output matches, from where the last one did
 //	unfollow                      interrupts it as Ctrl-C does, and wants exit code 0
+//	capture NAME PATTERN          sets a variable to what the pattern's group matches in the output before
 //	post [-H NAME:VALUE]... URL [JSON]  prints the status and the answer
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -47,7 +48,7 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": scriptExits, "waitfor": scriptWaitFor, "post": scriptPost, "smith": scriptSmith, "traces": scriptTraces,
+			"exits": scriptExits, "waitfor": scriptWaitFor, "post": scriptPost, "smith": scriptSmith, "traces": scriptTraces, "capture": scriptCapture,
 			"start": scriptStart, "stop": scriptStop, "follow": scriptFollow, "followed": scriptFollowed, "unfollow": scriptUnfollow,
 		},
 		Setup: func(env *testscript.Env) error {
@@ -190,6 +191,14 @@ func scriptWaitFor(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Fatalf("%s never matched %s", strings.Join(args[1:], " "), args[0])
+}
+
+func scriptCapture(ts *testscript.TestScript, _ bool, args []string) {
+	found := compile(ts, args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if len(found) != 2 {
+		ts.Fatalf("%s matches nothing", args[1])
+	}
+	ts.Setenv(args[0], found[1])
 }
 
 func scriptSmith(ts *testscript.TestScript, _ bool, _ []string) {

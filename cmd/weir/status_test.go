@@ -21,6 +21,7 @@ import (
 // fakeAdmin is an admin API that answers what a test tells it.
 type fakeAdmin struct {
 	fakeCases
+	fakeFrames
 
 	status *weirv1.GetStatusResponse
 	err    error
