@@ -113,6 +113,11 @@ func plural(n int64, one, many string) string {
 	return humanCount(n) + " " + many
 }
 
+// andMore says how many things are left out: "and 5 more lanes".
+func andMore(n int64, one, many string) string {
+	return "and " + humanCount(n) + " more " + isAre(n, one, many)
+}
+
 // writeCase prints one case in full.
 func writeCase(con *console, r *weirv1.GetCaseResponse) {
 	c := r.GetCase()

@@ -229,7 +229,6 @@ func writeLanes(con *console, st *weirv1.GetStatusResponse, all bool) {
 	}
 	writeTable(con.Out, columns, rows, con.OutColor)
 	if len(rest) > 0 {
-		fmt.Fprintf(con.Out, "and %s more: %s; `weir status --all` shows them\n",
-			plural(int64(len(rest)), "lane", "lanes"), laneSummary(rest))
+		fmt.Fprintf(con.Out, "%s: %s; `weir status --all` shows them\n", andMore(int64(len(rest)), "lane", "lanes"), laneSummary(rest))
 	}
 }

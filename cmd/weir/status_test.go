@@ -175,6 +175,79 @@ func quietStatus() *weirv1.GetStatusResponse {
 	}
 }
 
+// crowdedStatus is a weir with the most lanes there are, one of them in trouble,
+// and 10,000 cases, of which it names a hundred.
+func crowdedStatus() *weirv1.GetStatusResponse {
+	st := quietStatus()
+	for id := range uint32(1024) {
+		lane := &weirv1.Lane{Id: 1 + id, Protocol: "otlp", State: weirv1.LaneState_LANE_STATE_IDLE}
+		switch {
+		case id == 700:
+			lane.State, lane.Reason, lane.QuarantinedItems = weirv1.LaneState_LANE_STATE_PARKED, "http_403", 560
+		case id%100 == 5:
+			lane.State, lane.PendingItems, lane.OldestAge = weirv1.LaneState_LANE_STATE_SENDING, int64(id), durationpb.New(time.Second)
+		}
+		st.Lanes = append(st.Lanes, lane)
+	}
+	for id := range uint64(100) {
+		st.Cases = append(st.Cases, &weirv1.Case{Id: 1 + id, LaneId: 701, Cause: "key_revoked", Items: 3, OpenedAt: ago(time.Hour)})
+	}
+	st.CaseCounts = &weirv1.CaseCounts{Cases: 10_000, NeedsPerson: 12, Probing: 9_988, Items: 30_000}
+	return st
+}
+
+// backlogStatus is a weir that delivers what it kept during an outage.
+func backlogStatus() *weirv1.GetStatusResponse {
+	st := quietStatus()
+	st.Totals = &weirv1.Totals{AcceptedItems: 50_000, DeliveredItems: 16_000, PendingItems: 34_000}
+	st.Lanes = []*weirv1.Lane{{
+		Id: 1, Protocol: "otlp", State: weirv1.LaneState_LANE_STATE_SENDING, PendingItems: 34_000, PendingBytes: 19 << 20, OldestAge: durationpb.New(2 * time.Hour),
+	}}
+	st.Flow = &weirv1.Flow{AcceptedPerSecond: 3.25, DeliveredPerSecond: 3400.4, SentBytesPerSecond: 4 << 20, DrainedIn: durationpb.New(10 * time.Second)}
+	return st
+}
+
+// TestStatusAllLeavesNothingOut also shows what is left out otherwise.
+func TestStatusAllLeavesNothingOut(t *testing.T) {
+	fake := &fakeAdmin{status: crowdedStatus()}
+	addr := fake.serve(t)
+	for _, tt := range []struct {
+		args           []string
+		leastRows, max int
+	}{{nil, 25, 50}, {[]string{"--all"}, 1124, 1200}} {
+		sys := newTestSystem(t, nil)
+		if code := sys.execute(t, append([]string{"status", "--admin-addr", addr}, tt.args...)...); code != exitOK {
+			t.Fatalf("exit code %d: %s", code, sys.err)
+		}
+		if n := strings.Count(sys.out.String(), "\n"); n < tt.leastRows || n > tt.max {
+			t.Errorf("%v: %d lines", tt.args, n)
+		}
+	}
+}
+
+func TestFlowText(t *testing.T) {
+	pending := &weirv1.Totals{PendingItems: 5}
+	tests := []struct {
+		name    string
+		status  *weirv1.GetStatusResponse
+		backlog bool
+		want    string
+	}{
+		{"nothing moves, nothing waits", &weirv1.GetStatusResponse{Flow: &weirv1.Flow{}}, false, ""},
+		{"an older weir", &weirv1.GetStatusResponse{Totals: pending}, true, ""},
+		{"on the way", &weirv1.GetStatusResponse{Totals: pending, Flow: &weirv1.Flow{AcceptedPerSecond: 5}}, false, "5.0/s in, 0/s out"},
+		{"an outage", &weirv1.GetStatusResponse{Totals: pending, Flow: &weirv1.Flow{AcceptedPerSecond: 5}}, true, "5.0/s in, 0/s out, the backlog does not shrink"},
+		{"delivered", &weirv1.GetStatusResponse{Flow: &weirv1.Flow{DeliveredPerSecond: 9.97}}, false, "0/s in, 10/s out"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := flowText(tt.status, tt.backlog); got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestStatusGolden(t *testing.T) {
 	draining := quietStatus()
 	draining.Draining, draining.RestampedTraces = true, 1200
@@ -196,6 +269,8 @@ func TestStatusGolden(t *testing.T) {
 		{name: "quiet-json", status: quietStatus(), args: []string{"--json"}},
 		{name: "draining", status: draining},
 		{name: "blank", status: &weirv1.GetStatusResponse{}},
+		{name: "crowd", status: crowdedStatus()},
+		{name: "backlog", status: backlogStatus()},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -66,7 +66,7 @@ func writeCases(con *console, st *weirv1.GetStatusResponse, all bool) {
 	}, rows, con.OutColor)
 	known := max(int64(st.GetCaseCounts().GetCases()), int64(len(st.GetCases())))
 	if more := known - int64(len(cases)); more > 0 {
-		fmt.Fprintf(con.Out, "and %s more, in all %s; `weir quarantine` lists them\n", plural(more, "case", "cases"), caseSummary(st.GetCaseCounts()))
+		fmt.Fprintf(con.Out, "%s, in all %s; `weir quarantine` lists them\n", andMore(more, "case", "cases"), caseSummary(st.GetCaseCounts()))
 	}
 }
 

@@ -95,7 +95,7 @@ func TestWatchDrawsOnATerminal(t *testing.T) {
 	if err := pty.Setsize(p.tty, &pty.Winsize{Rows: 12, Cols: 40}); err != nil {
 		t.Fatal(err)
 	}
-	p.out.waitFor(t, "lines more, see")
+	p.out.waitFor(t, "more lines, see")
 	lines := lastFrame(p.out.String())
 	if len(lines) > 12 {
 		t.Errorf("%d lines on a terminal of 12", len(lines))

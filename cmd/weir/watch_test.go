@@ -331,7 +331,7 @@ func TestFitHeightSaysWhatIsMissing(t *testing.T) {
 	if got := strings.Join(fitHeight(lines, 5, false), " "); got != "a b c d e" {
 		t.Errorf("what fits becomes %s", got)
 	}
-	if got := strings.Join(fitHeight(lines, 3, false), " "); got != "a b … and 3 lines more, see `weir status`" {
+	if got := strings.Join(fitHeight(lines, 3, false), " "); got != "a b … and 3 more lines, see `weir status`" {
 		t.Errorf("what does not becomes %s", got)
 	}
 }

@@ -87,7 +87,7 @@ func fitHeight(lines []string, height int, color bool) []string {
 		return lines
 	}
 	more := len(lines) - height + 1
-	return append(lines[:height-1:height-1], paint(fmt.Sprintf("… and %s more, see `weir status`", plural(int64(more), "line", "lines")), dim, color))
+	return append(lines[:height-1:height-1], paint(fmt.Sprintf("… %s, see `weir status`", andMore(int64(more), "line", "lines")), dim, color))
 }
 
 // lines is the picture: what flows, what needs a person, what is stuck. What
@@ -171,7 +171,7 @@ func (w *watched) writeGauges(con *console) {
 	accounts := w.accounts()
 	for i, s := range accounts {
 		if i == maxWatchAccounts {
-			fmt.Fprintf(con.Out, "%sand %s more\n", watchTitle("", con.OutColor), plural(int64(len(accounts)-i), "account", "accounts"))
+			fmt.Fprintf(con.Out, "%s%s\n", watchTitle("", con.OutColor), andMore(int64(len(accounts)-i), "account", "accounts"))
 			break
 		}
 		text := strings.TrimPrefix(quotaLine(con, s, len(accounts) > 1), "quota ")
@@ -260,7 +260,7 @@ func writeRows[T any](con *console, columns []column, all []T, row func(*console
 
 func writeMore(con *console, more int, one, many string) {
 	if more > 0 {
-		fmt.Fprintln(con.Out, paint("and "+plural(int64(more), one, many)+" more", dim, con.OutColor))
+		fmt.Fprintln(con.Out, paint(andMore(int64(more), one, many), dim, con.OutColor))
 	}
 }
 
