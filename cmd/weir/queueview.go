@@ -180,8 +180,14 @@ func useRow(now time.Time, u *weirv1.DiskUse) []cell {
 		size.style = red
 	}
 	return []cell{
-		{text: oneLine(u.GetKind(), maxName)}, {text: count}, {text: items}, size, {text: bytesText(u.GetMaxBytes())},
-		{text: agoText(now, u.GetOldestAt())}, {text: bytesText(u.GetDiscardableBytes())}, by,
+		{text: oneLine(u.GetKind(), maxName)},
+		{text: count},
+		{text: items},
+		size,
+		{text: bytesText(u.GetMaxBytes())},
+		{text: agoText(now, u.GetOldestAt())},
+		{text: bytesText(u.GetDiscardableBytes())},
+		by,
 	}
 }
 
@@ -194,8 +200,11 @@ func writeLaneUse(con *console, lanes []*weirv1.LaneDiskUse) {
 	rows := make([][]cell, 0, len(lanes))
 	for _, l := range lanes {
 		rows = append(rows, []cell{
-			{text: numberText(l.GetLane())}, {text: bytesText(l.GetPendingBytes())}, {text: bytesText(l.GetHeldBytes())},
-			{text: bytesText(l.GetQuarantinedBytes())}, {text: humanBytes(l.GetPendingBytes() + l.GetHeldBytes() + l.GetQuarantinedBytes())},
+			{text: numberText(l.GetLane())},
+			{text: bytesText(l.GetPendingBytes())},
+			{text: bytesText(l.GetHeldBytes())},
+			{text: bytesText(l.GetQuarantinedBytes())},
+			{text: humanBytes(l.GetPendingBytes() + l.GetHeldBytes() + l.GetQuarantinedBytes())},
 		})
 	}
 	writeTable(con.Out, []column{

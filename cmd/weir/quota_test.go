@@ -468,7 +468,7 @@ func TestQuotaLeavesOutAccountsThatAreNotInUse(t *testing.T) {
 					t.Fatalf("exit code %d: %s", code, sys.err)
 				}
 				var shown []string
-				for _, word := range strings.Fields(sys.out.String()) {
+				for word := range strings.FieldsSeq(sys.out.String()) {
 					if strings.HasPrefix(word, "account-") {
 						shown = append(shown, strings.TrimSuffix(word, ":"))
 					}

@@ -115,7 +115,7 @@ func fillStyle(percent int64) style {
 func gauge(s *weirv1.QuotaScope, color bool) string {
 	limit := int64(s.GetTracesLimit())
 	percent := percentOf(taken(s), limit)
-	drawn := bar(int64(s.GetTracesUsed()), int64(s.GetTracesReserved()), limit, gaugeWidth, fillStyle(percent), color)
+	drawn := partOf(s).bar(gaugeWidth, fillStyle(percent), color)
 	text := fmt.Sprintf("%s %d %%  %s of %s used", drawn, percent, humanCount(int64(s.GetTracesUsed())), humanCount(limit))
 	if s.GetTracesReserved() > 0 {
 		text += fmt.Sprintf(", %s on their way", humanCount(int64(s.GetTracesReserved())))
@@ -123,15 +123,23 @@ func gauge(s *weirv1.QuotaScope, color bool) string {
 	return text
 }
 
-// bar draws what is done of all, and what is about to be, in so many cells.
-func bar(done, soon, all int64, cells int, s style, color bool) string {
-	full := barCells(done, all, cells)
-	half := barCells(done+soon, all, cells) - full
-	if half == 0 && soon > 0 && full > 0 && full == cells {
+// part is what is done of all, and what is about to be.
+type part struct{ done, soon, all int64 }
+
+// bar draws a part in so many cells.
+func (p part) bar(cells int, s style, color bool) string {
+	full := barCells(p.done, p.all, cells)
+	half := barCells(p.done+p.soon, p.all, cells) - full
+	if half == 0 && p.soon > 0 && full > 0 && full == cells {
 		full, half = full-1, 1
 	}
 	return paint(strings.Repeat("█", full), s, color) + paint(strings.Repeat("▒", half), s, color) +
 		paint(strings.Repeat("░", cells-full-half), dim, color)
+}
+
+// partOf is what an account has taken of its limit.
+func partOf(s *weirv1.QuotaScope) part {
+	return part{done: int64(s.GetTracesUsed()), soon: int64(s.GetTracesReserved()), all: int64(s.GetTracesLimit())}
 }
 
 // barCells is how much of a bar n fills: something if n is more than nothing,

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -84,7 +85,7 @@ type scriptProgram struct {
 func startScriptProgram(ts *testscript.TestScript, name string, args ...string) *scriptProgram {
 	path, err := exec.LookPath(name)
 	ts.Check(err)
-	p := &scriptProgram{cmd: exec.Command(path, args...), lines: make(chan string, 1000)}
+	p := &scriptProgram{cmd: exec.CommandContext(context.Background(), path, args...), lines: make(chan string, 1000)}
 	p.cmd.Dir, p.cmd.Stderr = ts.MkAbs("."), &p.log
 	for _, name := range []string{"PATH", "HOME", "LANGSMITH_ENDPOINT", "LANGSMITH_API_KEY", "WEIR_ADMIN_TOKEN", "WEIR_ADMIN_ADDR"} {
 		if value := ts.Getenv(name); value != "" {
@@ -289,7 +290,7 @@ func scriptPost(ts *testscript.TestScript, _ bool, args []string) {
 
 // scriptCall posts JSON and returns the answer.
 func scriptCall(ts *testscript.TestScript, url string, headers []string, body string) (status int, answer string) {
-	r, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, url, strings.NewReader(body))
 	ts.Check(err)
 	r.Header.Set("Content-Type", "application/json")
 	for _, h := range headers {

@@ -175,7 +175,7 @@ func withoutStyles(text string) string {
 func unbroken(text string) []string {
 	var words []string
 	inside := false
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		if inside {
 			words[len(words)-1] += " " + word
 		} else {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -29,7 +30,7 @@ type onTerminal struct {
 // put weir into PATH.
 func startOnTerminal(t *testing.T, size pty.Winsize, env []string, name string, args ...string) *onTerminal {
 	t.Helper()
-	p := &onTerminal{cmd: exec.Command(name, args...), out: newLineBuffer(), read: make(chan struct{})}
+	p := &onTerminal{cmd: exec.CommandContext(context.WithoutCancel(t.Context()), name, args...), out: newLineBuffer(), read: make(chan struct{})}
 	p.cmd.Dir = t.TempDir()
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.cmd.Dir, "TERM=xterm-256color"}, env...)
 	tty, err := pty.StartWithSize(p.cmd, &size)

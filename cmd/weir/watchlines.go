@@ -149,13 +149,13 @@ func (w *watched) facts() []fact {
 	}
 	for _, l := range w.stuck() {
 		state, _ := laneState(l.GetState())
-		text := fmt.Sprintf("lane %d is %s", l.GetId(), state)
+		parts := []string{fmt.Sprintf("lane %d is %s", l.GetId(), state)}
 		for _, part := range []string{l.GetReason(), l.GetLastError()} {
 			if part != "" {
-				text += ", " + oneLine(part, maxNote)
+				parts = append(parts, oneLine(part, maxNote))
 			}
 		}
-		add(fmt.Sprintf("lane %d", l.GetId()), text, fmt.Sprintf("lane %d goes on", l.GetId()))
+		add(fmt.Sprintf("lane %d", l.GetId()), strings.Join(parts, ", "), fmt.Sprintf("lane %d goes on", l.GetId()))
 	}
 	// Of more than a hundred cases, not all are told; one that is missing may be open.
 	counted := w.status.GetCaseCounts().GetCases()
@@ -181,8 +181,12 @@ func countsText(t *weirv1.Totals) string {
 		name string
 		also bool // name it when there is none, too
 	}{
-		{t.GetAcceptedItems(), "accepted", true}, {t.GetDeliveredItems(), "delivered", true}, {t.GetPendingItems(), "pending", true},
-		{t.GetHeldItems(), "held", false}, {t.GetQuarantinedItems(), "quarantined", false}, {t.GetDroppedItems(), "dropped", false},
+		{t.GetAcceptedItems(), "accepted", true},
+		{t.GetDeliveredItems(), "delivered", true},
+		{t.GetPendingItems(), "pending", true},
+		{t.GetHeldItems(), "held", false},
+		{t.GetQuarantinedItems(), "quarantined", false},
+		{t.GetDroppedItems(), "dropped", false},
 	} {
 		if part.n > 0 || part.also {
 			parts = append(parts, humanCount(part.n)+" "+part.name)

@@ -153,7 +153,7 @@ func (w *watched) writeFlow(con *console) {
 		text = "none"
 	case w.backlog() || w.status.GetDraining():
 		done := w.peak - pending
-		text = fmt.Sprintf("%s %d %%  %s left", bar(done, 0, w.peak, barWidth(con), green, con.OutColor),
+		text = fmt.Sprintf("%s %d %%  %s left", part{done: done, all: w.peak}.bar(barWidth(con), green, con.OutColor),
 			percentOf(done, w.peak), plural(pending, "item", "items"))
 		if flow.GetDrainedIn() != nil {
 			text += fmt.Sprintf(", %s, about %s to go", rate(flow.GetDeliveredPerSecond()), humanDuration(flow.GetDrainedIn().AsDuration()))
@@ -177,7 +177,7 @@ func (w *watched) writeGauges(con *console) {
 		text := strings.TrimPrefix(quotaLine(con, s, len(accounts) > 1), "quota ")
 		if s.TracesLimit != nil {
 			style := fillStyle(percentOf(taken(s), int64(s.GetTracesLimit())))
-			text = bar(int64(s.GetTracesUsed()), int64(s.GetTracesReserved()), int64(s.GetTracesLimit()), barWidth(con), style, con.OutColor) + " " + text
+			text = partOf(s).bar(barWidth(con), style, con.OutColor) + " " + text
 		}
 		if isSet(s.GetForecastExhaustedAt()) {
 			text += ", they run out on " + day(s.GetForecastExhaustedAt().AsTime())
@@ -207,8 +207,14 @@ func (w *watched) writeStuck(con *console) {
 	}
 	if len(lanes) > 0 {
 		writeRows(con, []column{
-			{title: "LANE", right: true}, {title: "STATE"}, {title: "PENDING", right: true}, {title: "OLDEST", right: true},
-			{title: "REFUSED", right: true}, {title: "KEY"}, {title: "PROJECT"}, {title: "NOTE"},
+			{title: "LANE", right: true},
+			{title: "STATE"},
+			{title: "PENDING", right: true},
+			{title: "OLDEST", right: true},
+			{title: "REFUSED", right: true},
+			{title: "KEY"},
+			{title: "PROJECT"},
+			{title: "NOTE"},
 		}, lanes, watchLaneRow)
 		writeMore(con, len(lanes)-maxWatchRows, "lane", "lanes")
 	}
@@ -219,8 +225,13 @@ func (w *watched) writeStuck(con *console) {
 		fmt.Fprintln(con.Out)
 	}
 	writeRows(con, []column{
-		{title: "CASE", right: true}, {title: "CAUSE"}, {title: "STATE"}, {title: "ITEMS", right: true}, {title: "LAST"},
-		{title: nextTry}, {title: "WHAT TO DO"},
+		{title: "CASE", right: true},
+		{title: "CAUSE"},
+		{title: "STATE"},
+		{title: "ITEMS", right: true},
+		{title: "LAST"},
+		{title: nextTry},
+		{title: "WHAT TO DO"},
 	}, cases, watchCaseRow)
 	counted := max(int(w.status.GetCaseCounts().GetCases()), len(cases))
 	writeMore(con, counted-min(len(cases), maxWatchRows), "case", "cases")
@@ -267,8 +278,14 @@ func writeMore(con *console, more int, one, many string) {
 func watchLaneRow(con *console, l *weirv1.Lane) []cell {
 	state, color := laneState(l.GetState())
 	row := []cell{
-		{text: strconv.FormatUint(uint64(l.GetId()), 10)}, {text: state, style: color},
-		{text: humanCount(l.GetPendingItems())}, {}, {}, {}, {}, {text: laneNote(l, con.now())},
+		{text: strconv.FormatUint(uint64(l.GetId()), 10)},
+		{text: state, style: color},
+		{text: humanCount(l.GetPendingItems())},
+		{},
+		{},
+		{},
+		{},
+		{text: laneNote(l, con.now())},
 	}
 	if l.GetPendingItems() > 0 {
 		row[3].text = humanDuration(l.GetOldestAge().AsDuration())
@@ -284,8 +301,13 @@ func watchLaneRow(con *console, l *weirv1.Lane) []cell {
 
 func watchCaseRow(con *console, c *weirv1.QuarantineCase) []cell {
 	row := []cell{
-		{text: strconv.FormatUint(uint64(c.GetId()), 10)}, {text: oneLine(c.GetCause(), maxName), style: red}, caseState(c),
-		{text: humanCount(int64(c.GetItems()))}, {}, {}, {text: oneLine(c.GetRemedy(), maxSentence)},
+		{text: strconv.FormatUint(uint64(c.GetId()), 10)},
+		{text: oneLine(c.GetCause(), maxName), style: red},
+		caseState(c),
+		{text: humanCount(int64(c.GetItems()))},
+		{},
+		{},
+		{text: oneLine(c.GetRemedy(), maxSentence)},
 	}
 	if con.width() >= narrowColumns {
 		row[4].text = agoText(con.now(), c.GetLastSeen())
