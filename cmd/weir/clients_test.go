@@ -117,7 +117,7 @@ func TestEveryCommandHasExamples(t *testing.T) {
 			t.Errorf("examples of weir %s, which is no command", path)
 		}
 		for _, e := range list {
-			line := e.line[strings.Index(e.line, "weir "):]
+			_, line, _ := strings.Cut(e.line, "weir ")
 			if end := strings.IndexAny(line, "|>&"); end >= 0 {
 				line = line[:end]
 			}
@@ -126,7 +126,7 @@ func TestEveryCommandHasExamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			parsed, err := parser.Parse(strings.Fields(line)[1:])
+			parsed, err := parser.Parse(strings.Fields(line))
 			if err != nil {
 				t.Errorf("%s: %v", e.line, err)
 			} else if got := parsed.Selected().Path(); got != path {

@@ -133,7 +133,7 @@ func TestCompletionInShells(t *testing.T) {
 				t.Fatal(err)
 			}
 			send := func(keys string) {
-				if _, err := p.tty.Write([]byte(keys)); err != nil {
+				if _, err := p.tty.WriteString(keys); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -22,7 +22,7 @@ func TestLoggerFollowsLevelAndFormat(t *testing.T) {
 		}
 	}
 
-	s.LogFormat, s.LogLevel = "text", slog.LevelInfo
+	s.LogFormat, s.LogLevel, s.level = "text", slog.LevelInfo, nil
 	out.Reset()
 	logStart(newLogger(s, &out), s)
 	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") || !strings.Contains(got, `detail="look here"`) {

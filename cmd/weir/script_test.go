@@ -106,7 +106,7 @@ func startScriptProgram(ts *testscript.TestScript, name string, args ...string) 
 	ts.Defer(func() {
 		if p.cmd.ProcessState == nil {
 			_ = p.cmd.Process.Kill()
-			p.end()
+			_ = p.end() // it was killed
 		}
 		<-read
 	})
@@ -222,10 +222,10 @@ func scriptStart(ts *testscript.TestScript, _ bool, args []string) {
 		"--data-dir=" + ts.MkAbs("data"), "--forward-linger=0s",
 	}, args...)...)
 	scriptOf(ts).weir = p
-	ingest := p.await(ts, regexp.MustCompile(`^  HTTP +(\S+)$`))[1]
+	ingest := p.await(ts, regexp.MustCompile(`^ {2}HTTP +(\S+)$`))[1]
 	ts.Setenv("ingest", "http://"+ingest)
 	ts.Setenv("ingest_addr", ingest)
-	admin := p.await(ts, regexp.MustCompile(`^  admin +(\S+)$`))[1]
+	admin := p.await(ts, regexp.MustCompile(`^ {2}admin +(\S+)$`))[1]
 	ts.Setenv("admin", "http://"+admin)
 	ts.Setenv("WEIR_ADMIN_ADDR", admin)
 }
