@@ -152,10 +152,14 @@ func (f *Forwarder) FrameContent(s *FrameStatus) (FrameContent, error) {
 		}
 		err = e.frame(lane, &fr)
 	}
-	if err != nil && !errors.Is(err, errLinesFull) {
+	cut := e.omitted
+	if errors.Is(err, errLinesFull) {
+		cut, err = true, nil
+	}
+	if err != nil {
 		return FrameContent{}, err
 	}
-	return FrameContent{Lines: sink.lines, Cut: err != nil || e.omitted}, nil
+	return FrameContent{Lines: sink.lines, Cut: cut}, nil
 }
 
 // errLinesFull ends what is written into a lineSink.

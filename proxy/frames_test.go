@@ -203,3 +203,27 @@ func TestDamagedFrameIsShownAsSuch(t *testing.T) {
 	}
 	r.discardFrames(FrameDiscard{}, FramesDiscarded{Frames: 1, Items: 1})
 }
+
+// TestDiscardForgetsAttempts: what is remembered of attempts at a frame goes with
+// it, and an update that comes after its create was dropped goes by itself.
+func TestDiscardForgetsAttempts(t *testing.T) {
+	r := newRunsRig(t, nil)
+	r.smith.set("lost")
+	r.take(createOf(1, ""))
+	r.f.Start(t.Context())
+	r.until("an attempt", func(queue.Totals) bool {
+		frames := r.frames(FrameChoice{})
+		return len(frames) == 1 && !frames[0].Leased && r.f.attempts.knows(frames[0].ID)
+	})
+	r.discardFrames(FrameDiscard{}, FramesDiscarded{Frames: 1, Items: 1})
+	r.f.attempts.mu.Lock()
+	left := len(r.f.attempts.frames)
+	r.f.attempts.mu.Unlock()
+	if left != 0 {
+		t.Errorf("%d frames are remembered", left)
+	}
+	r.smith.set("")
+	r.f.Wake()
+	r.take(updateOf(1, ""))
+	r.until("the update to be delivered", func(t queue.Totals) bool { return t.Delivered == 1 && t.Dropped == 1 })
+}

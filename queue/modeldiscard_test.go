@@ -100,7 +100,7 @@ func (m *model) discardPending(t *rapid.T) {
 	}
 	var asked []uint64
 	d.DryRun = false
-	d.Blobs = func(lane string, f Frame) []string {
+	d.Blobs = func(_ string, f Frame) []string {
 		ids := frameIDs(t, f)
 		asked = append(asked, ids...)
 		return m.blobIDs(ids)

@@ -200,7 +200,7 @@ func TestQueueDiscardAsksFirst(t *testing.T) {
 				t.Errorf("it asks %q", sys.err)
 			}
 			for i, r := range fake.drops {
-				if real := tt.code == exitOK && i == tt.calls-1 && tt.name != "only dry"; r.GetDryRun() == real {
+				if drops := tt.code == exitOK && i == tt.calls-1 && tt.name != "only dry"; r.GetDryRun() == drops {
 					t.Errorf("call %d: %v", i, r)
 				}
 			}

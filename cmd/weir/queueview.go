@@ -223,7 +223,7 @@ func framesSize(r *weirv1.DiscardFramesResponse) string {
 
 // discardedFrames says what came of a discard.
 func discardedFrames(c *queueDiscardCmd, r *weirv1.DiscardFramesResponse) string {
-	text := ""
+	var text string
 	switch {
 	case r.GetFrames() == 0:
 		text = "No pending frame matches; nothing was dropped."
