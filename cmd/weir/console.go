@@ -19,8 +19,10 @@ type console struct {
 	// OutColor and ErrColor say whether escape sequences are welcome: the
 	// writer is a terminal and nobody asked for plain text.
 	OutColor, ErrColor bool
-	// ErrTTY says whether a line on Err can be overwritten.
-	ErrTTY bool
+	// OutTTY and ErrTTY say whether what is on Out or Err can be overwritten.
+	OutTTY, ErrTTY bool
+	// columns is the width of Out; 0: the terminal is asked.
+	columns int
 
 	now func() time.Time
 }
@@ -43,12 +45,14 @@ func processSystem() (*system, error) {
 		return nil, fmt.Errorf("finding the working directory: %w", err)
 	}
 	// NO_COLOR counts when it is set to anything but nothing (no-color.org).
-	plain := os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb"
-	errTTY := isTerminal(os.Stderr)
+	dumb := os.Getenv("TERM") == "dumb"
+	plain := os.Getenv("NO_COLOR") != "" || dumb
+	outTTY, errTTY := isTerminal(os.Stdout), isTerminal(os.Stderr)
 	return &system{
 		console: console{
 			Out: os.Stdout, Err: os.Stderr,
-			OutColor: isTerminal(os.Stdout) && !plain, ErrColor: errTTY && !plain, ErrTTY: errTTY,
+			OutColor: outTTY && !plain, ErrColor: errTTY && !plain,
+			OutTTY: outTTY && !dumb, ErrTTY: errTTY && !dumb,
 			now: time.Now,
 		},
 		in: os.Stdin, inTTY: isTerminal(os.Stdin) && errTTY,
@@ -56,13 +60,6 @@ func processSystem() (*system, error) {
 		environ: os.Environ,
 		cwd:     cwd,
 	}, nil
-}
-
-// isTerminal reports whether file is a character device. /dev/null is one too,
-// where escape sequences do no harm.
-func isTerminal(file *os.File) bool {
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // style is a terminal colour.
@@ -101,16 +98,16 @@ type column struct {
 }
 
 // writeTable writes rows in aligned columns, two spaces apart. Columns in
-// which no row says anything are left out. Alignment counts characters, so
-// colours do not disturb it. Text from outside must be cleaned before.
+// which no row says anything are left out. Alignment counts columns, so colours
+// and wide characters do not disturb it. Text from outside must be cleaned before.
 func writeTable(w io.Writer, columns []column, rows [][]cell, color bool) {
 	widths := make([]int, len(columns))
 	for i := range columns {
 		for _, row := range rows {
-			widths[i] = max(widths[i], utf8.RuneCountInString(row[i].text))
+			widths[i] = max(widths[i], columnsOf(row[i].text))
 		}
 		if widths[i] > 0 {
-			widths[i] = max(widths[i], utf8.RuneCountInString(columns[i].title))
+			widths[i] = max(widths[i], columnsOf(columns[i].title))
 		}
 	}
 	head := make([]cell, len(columns))
@@ -124,7 +121,7 @@ func writeTable(w io.Writer, columns []column, rows [][]cell, color bool) {
 			if widths[i] == 0 {
 				continue
 			}
-			gap := widths[i] - utf8.RuneCountInString(c.text)
+			gap := widths[i] - columnsOf(c.text)
 			if columns[i].right {
 				pending, gap = pending+gap, 0
 			}

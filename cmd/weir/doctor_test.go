@@ -37,6 +37,7 @@ func doctorEnv(t *testing.T) map[string]string {
 func newDoctorSystem(t *testing.T, env map[string]string) *testSystem {
 	t.Helper()
 	sys := newTestSystem(t, env)
+	sys.columns = 400 // the length of temporary paths must not break lines differently
 	sys.environ = func() []string {
 		var all []string
 		for name, value := range env {

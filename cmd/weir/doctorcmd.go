@@ -198,10 +198,10 @@ func writeDoctorCheck(con *console, c doctor.Check) {
 	if c.Skipped {
 		seenStyle = dim
 	}
-	fmt.Fprintf(con.Out, "%s%s%-*s%s\n",
-		paint(mark, color, con.OutColor), strings.Repeat(" ", doctorMarkWidth-len(mark)), doctorNameWidth, c.Name, paint(c.Seen, seenStyle, con.OutColor))
+	con.say(fmt.Sprintf("%s%s%-*s", paint(mark, color, con.OutColor), strings.Repeat(" ", doctorMarkWidth-len(mark)), doctorNameWidth, c.Name),
+		c.Seen, seenStyle)
 	if c.Remedy != "" {
-		fmt.Fprintf(con.Out, "%s%s\n", strings.Repeat(" ", doctorMarkWidth+doctorNameWidth), paint(c.Remedy, bold, con.OutColor))
+		con.say(strings.Repeat(" ", doctorMarkWidth+doctorNameWidth), c.Remedy, bold)
 	}
 }
 

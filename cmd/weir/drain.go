@@ -155,7 +155,7 @@ func writeDrained(con *console, last *weirv1.DrainResponse) {
 	fmt.Fprintf(con.Out, "%s %s items were delivered, %s are still pending.\n",
 		paint("Not everything could go:", yellow, con.OutColor), delivered, humanCount(last.GetPendingItems()))
 	for _, sentence := range last.GetLeft() {
-		fmt.Fprintln(con.Out, "  - "+oneLine(sentence, maxSentence))
+		con.say("  - ", oneLine(sentence, maxSentence), plain)
 	}
 	fmt.Fprintln(con.Out, "What is left stays on disk; weir takes no new data until it is started again.")
 }

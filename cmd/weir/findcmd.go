@@ -100,7 +100,7 @@ func writeFound(con *console, r *weirv1.FindTraceResponse) {
 	}, rows, con.OutColor)
 	for _, p := range r.GetPlaces() {
 		if p.GetDetail() != "" {
-			fmt.Fprintf(con.Out, "%s: %s\n", strings.ReplaceAll(oneLine(p.GetState(), maxName), "_", " "), oneLine(p.GetDetail(), maxSentence))
+			con.say(strings.ReplaceAll(oneLine(p.GetState(), maxName), "_", " ")+": ", oneLine(p.GetDetail(), maxSentence), plain)
 		}
 		if p.GetCase() != 0 {
 			fmt.Fprintf(con.Out, "`weir quarantine show %d` shows the case in full.\n", p.GetCase())

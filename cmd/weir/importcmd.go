@@ -256,7 +256,7 @@ func (im *importer) post(ctx context.Context, request func(ctx context.Context, 
 		res, err := im.client.Do(req)
 		if err != nil {
 			return "", &exitError{code: exitUnreachable, err: fmt.Errorf(
-				"import: no weir takes data at %s: %w\nStart one with `weir run`, or say where it is with --http-addr; what was imported so far is noted", im.addr, err)}
+				"import: no weir answers at %s (http_addr): %w\nStart one with `weir run`, or say where it is with --http-addr; what was imported so far is noted", im.addr, err)}
 		}
 		text, _ := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes)) // what cannot be read says less
 		_ = res.Body.Close()

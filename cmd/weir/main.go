@@ -55,8 +55,11 @@ type commandLine struct {
 	Reload     reloadCmd     `cmd:"" help:"Have a running weir read its configuration anew."`
 	LogLevel   logLevelCmd   `cmd:"" name:"log-level" help:"Show or change how much a running weir logs."`
 	Config     configCmd     `cmd:"" help:"Show the effective configuration and where each value comes from."`
+	Completion completionCmd `cmd:"" help:"Print a script that has a shell complete weir's commands and flags."`
 	Version    versionCmd    `cmd:"" help:"Show the version."`
 	Help       helpCmd       `cmd:"" hidden:"" help:"Show help for a command."`
+
+	CompleteWords completeWordsCmd `cmd:"" name:"complete-words" hidden:"" help:"Complete a command line, for the shells' scripts."`
 }
 
 // invocation is what a command gets to work with.
@@ -188,6 +191,7 @@ func newParser(sys *system, exited *bool) (*kong.Kong, error) {
 			"before it acknowledges them, and forwards them in batches."),
 		kong.Writers(sys.Out, sys.Err),
 		kong.Exit(func(int) { *exited = true }),
+		kong.Help(printHelp),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
 }

@@ -144,8 +144,9 @@ func TestQuarantineGolden(t *testing.T) {
 		code int
 	}
 	for _, tt := range []c{
-		{name: "ls", fake: fakeCases{cases: all}, args: []string{"quarantine"}},
-		{name: "ls-many", fake: fakeCases{cases: manyCases(9)}, args: []string{"quarantine", "ls"}},
+		{name: "ls", fake: fakeCases{cases: all}, args: []string{"quarantine", "--all"}},
+		{name: "ls-page", fake: fakeCases{cases: manyCases(9)}, args: []string{"quarantine", "ls"}},
+		{name: "ls-many", fake: fakeCases{cases: manyCases(9)}, args: []string{"quarantine", "ls", "--all"}},
 		{name: "ls-json", fake: fakeCases{cases: all[1:2]}, args: []string{"quarantine", "ls", "--json"}},
 		{name: "empty", args: []string{"quarantine", "ls"}},
 		{name: "empty-json", args: []string{"quarantine", "ls", "--json"}},
@@ -246,6 +247,7 @@ func TestExportLeavesNoHalfFile(t *testing.T) {
 	file := filepath.Join(dir, "out.jsonl")
 	whole := (&fakeAdmin{fakeCases: fakeCases{chunks: []string{"one\n", "two\n"}}}).serve(t)
 	sys := newTestSystem(t, nil)
+	sys.columns = 400
 	if code := sys.execute(t, "quarantine", "export", "--all", "--out", file, "--admin-addr", whole); code != exitOK ||
 		!strings.Contains(sys.out.String(), "2 items of 1 case written") || !strings.Contains(sys.out.String(), "1 item is missing") {
 		t.Fatalf("exit code %d: %s%s", code, sys.out, sys.err)

@@ -67,7 +67,11 @@ func (c *adminCall) explainCase(operation string, err error) error {
 
 // quarantineLsCmd is `weir quarantine ls`.
 type quarantineLsCmd struct {
-	JSON bool `name:"json" help:"Print the admin API's message as JSON."`
+	All   bool   `name:"all" help:"List every case, not the oldest hundred of them. With --json all are there anyway."`
+	State string `name:"state" placeholder:"STATE" enum:",probing,needs_person,releasing" default:"" help:"Only cases in this state: probing, needs_person or releasing."`
+	Cause string `name:"cause" placeholder:"CAUSE" help:"Only cases of this cause, such as key_revoked."`
+	Lane  uint32 `name:"lane" placeholder:"N" help:"Only cases of this lane."`
+	JSON  bool   `name:"json" help:"Print the admin API's message as JSON."`
 	adminFlags
 }
 
@@ -79,7 +83,7 @@ func (c *quarantineLsCmd) run(ctx context.Context, inv *invocation) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*statusTimeout)
 	defer cancel()
-	out, err := call.allCases(ctx)
+	out, err := call.cases(ctx, &weirv1.ListCasesRequest{State: c.State, Cause: c.Cause, Lane: c.Lane}, c.All || c.JSON)
 	if err != nil {
 		return call.explain(operation, err)
 	}
@@ -145,8 +149,8 @@ func (c *quarantineReleaseCmd) run(ctx context.Context, inv *invocation) error {
 	if c.JSON {
 		return written(operation, printProto(inv.Out, out))
 	}
-	_, err = fmt.Fprintln(inv.Out, releasedSentence(c, out))
-	return written(operation, err)
+	inv.say("", releasedSentence(c, out), plain)
+	return nil
 }
 
 // quarantineDiscardCmd is `weir quarantine discard`.
@@ -192,8 +196,8 @@ func (c *quarantineDiscardCmd) run(ctx context.Context, inv *invocation) error {
 	if c.JSON {
 		return written(operation, printProto(inv.Out, out))
 	}
-	_, err = fmt.Fprintln(inv.Out, discardedSentence(c, out))
-	return written(operation, err)
+	inv.say("", discardedSentence(c, out), plain)
+	return nil
 }
 
 // mayDrop refuses to drop data where that is neither agreed to nor anybody there
@@ -242,8 +246,8 @@ func (c *quarantineExportCmd) run(ctx context.Context, inv *invocation) error {
 	if c.JSON {
 		return written(operation, printProto(inv.Out, sum))
 	}
-	_, err = fmt.Fprintln(inv.Out, exportedSentence(c.Out, sum))
-	return written(operation, err)
+	inv.say("", exportedSentence(c.Out, sum), plain)
+	return nil
 }
 
 // receive writes the export as it comes.

@@ -12,18 +12,23 @@ import (
 // casesPage is how many cases are asked for at a time: the most there may be.
 const casesPage = 1000
 
-// allCases lists the cases of all pages as one answer.
-func (c *adminCall) allCases(ctx context.Context) (*weirv1.ListCasesResponse, error) {
-	all := &weirv1.ListCasesResponse{}
-	for token := ""; ; {
-		page, err := c.client.ListCases(ctx, &weirv1.ListCasesRequest{PageSize: casesPage, PageToken: token})
+// cases lists the cases that r asks for: the first page of them, or all pages
+// as one answer.
+func (c *adminCall) cases(ctx context.Context, r *weirv1.ListCasesRequest, all bool) (*weirv1.ListCasesResponse, error) {
+	if !all {
+		return c.client.ListCases(ctx, r)
+	}
+	out := &weirv1.ListCasesResponse{}
+	r.PageSize = casesPage
+	for {
+		page, err := c.client.ListCases(ctx, r)
 		if err != nil {
 			return nil, err
 		}
-		all.Cases = append(all.Cases, page.GetCases()...)
-		all.Counts = page.GetCounts() // the latest
-		if token = page.GetNextPageToken(); token == "" {
-			return all, nil
+		out.Cases = append(out.Cases, page.GetCases()...)
+		out.Counts = page.GetCounts() // the latest
+		if r.PageToken = page.GetNextPageToken(); r.PageToken == "" {
+			return out, nil
 		}
 	}
 }

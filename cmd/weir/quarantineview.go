@@ -29,7 +29,12 @@ func caseState(c *weirv1.QuarantineCase) cell {
 
 // writeQuarantine prints the cases for a person.
 func writeQuarantine(con *console, l *weirv1.ListCasesResponse) {
-	if len(l.GetCases()) == 0 {
+	switch {
+	case len(l.GetCases()) > 0:
+	case l.GetCounts().GetCases() > 0:
+		fmt.Fprintf(con.Out, "None of the cases is such a one. In all there are %s.\n", caseSummary(l.GetCounts()))
+		return
+	default:
 		fmt.Fprintln(con.Out, emptyQuarantine)
 		return
 	}
@@ -77,7 +82,11 @@ func writeQuarantine(con *console, l *weirv1.ListCasesResponse) {
 	}, rows, con.OutColor)
 	fmt.Fprintln(con.Out)
 	for _, r := range remedies(l.GetCases()) {
-		fmt.Fprintf(con.Out, "%s %s\n", paint(r.caseNames()+":", bold, con.OutColor), oneLine(r.text, maxSentence))
+		con.say(paint(r.caseNames()+":", bold, con.OutColor)+" ", oneLine(r.text, maxSentence), plain)
+	}
+	if more := int64(l.GetCounts().GetCases()) - int64(len(l.GetCases())); l.GetNextPageToken() != "" && more > 0 {
+		con.say("", fmt.Sprintf("These are the oldest. In all there are %s.", caseSummary(l.GetCounts())), plain)
+		fmt.Fprintln(con.Out, "`weir quarantine --all` lists every one, `--state needs_person` those that will not heal by themselves.")
 	}
 	fmt.Fprintf(con.Out, "`weir quarantine show %d` shows one in full.\n", l.GetCases()[0].GetId())
 }
@@ -104,6 +113,11 @@ func plural(n int64, one, many string) string {
 	return humanCount(n) + " " + many
 }
 
+// andMore says how many things are left out: "and 5 more lanes".
+func andMore(n int64, one, many string) string {
+	return "and " + humanCount(n) + " more " + isAre(n, one, many)
+}
+
 // writeCase prints one case in full.
 func writeCase(con *console, r *weirv1.GetCaseResponse) {
 	c := r.GetCase()
@@ -121,15 +135,15 @@ func writeCase(con *console, r *weirv1.GetCaseResponse) {
 	fmt.Fprintln(con.Out)
 	fmt.Fprintln(con.Out, laneLine(c))
 	section(con, "Traces", traceLines(c, r.GetTraceIds()))
-	section(con, "Why", c.GetEvidence())
-	section(con, "What to do", []string{c.GetRemedy()})
+	prose(con, "Why", c.GetEvidence())
+	prose(con, "What to do", []string{c.GetRemedy()})
 	var others []string
 	for _, a := range c.GetAlternatives() {
 		others = append(others, fmt.Sprintf("%s (%s): %s", a.GetCause(), a.GetConfidence(), a.GetRemedy()))
 	}
-	section(con, "It could also be", others)
+	prose(con, "It could also be", others)
 	writeExchange(con, c, r.GetExchange())
-	section(con, "Meanwhile", []string{meanwhile(con.now(), c)})
+	prose(con, "Meanwhile", []string{meanwhile(con.now(), c)})
 	section(con, "You can", nextSteps(c))
 }
 
@@ -146,16 +160,27 @@ func laneLine(c *weirv1.QuarantineCase) string {
 	return strings.Join(parts, ", ")
 }
 
-// section prints sentences under a head; nothing, if there are none.
-func section(con *console, head string, sentences []string) {
-	var lines []string
-	for _, s := range sentences {
-		if s = oneLine(s, 4*maxSentence); s != "" {
-			lines = append(lines, "  "+s)
+// section prints lines under a head as they are; nothing, if there are none.
+func section(con *console, head string, lines []string) {
+	writeSection(con, head, lines, func(line string) { fmt.Fprintln(con.Out, "  "+line) })
+}
+
+// prose prints sentences under a head, wrapped; nothing, if there are none.
+func prose(con *console, head string, sentences []string) {
+	writeSection(con, head, sentences, func(sentence string) { con.say("  ", sentence, plain) })
+}
+
+func writeSection(con *console, head string, texts []string, write func(string)) {
+	begun := false
+	for _, text := range texts {
+		if text = oneLine(text, 4*maxSentence); text == "" {
+			continue
 		}
-	}
-	if len(lines) > 0 {
-		fmt.Fprintf(con.Out, "\n%s\n%s\n", paint(head, bold, con.OutColor), strings.Join(lines, "\n"))
+		if !begun {
+			fmt.Fprintf(con.Out, "\n%s\n", paint(head, bold, con.OutColor))
+			begun = true
+		}
+		write(text)
 	}
 }
 

@@ -441,7 +441,50 @@ func TestQuotaErrors(t *testing.T) {
 	}
 }
 
-func TestGaugeCells(t *testing.T) {
+// Accounts of former keys have no traces this month, and nothing on disk.
+func TestQuotaLeavesOutAccountsThatAreNotInUse(t *testing.T) {
+	account := func(name string) *weirv1.QuotaScope {
+		return &weirv1.QuotaScope{Account: name, Month: "2026-11", TracesLimit: new(int32(5000)), Policy: "hold"}
+	}
+	used, keeping := account("account-used"), account("account-keeping")
+	used.TracesUsed, keeping.TracesHeld = 12, 3
+	tests := []struct {
+		name   string
+		scopes []*weirv1.QuotaScope
+		args   []string
+		want   string // accounts that are shown
+		hidden bool   // some are not, which is said
+	}{
+		{"some", []*weirv1.QuotaScope{account("account-former"), used, keeping}, nil, "account-used account-keeping", true},
+		{"all of them", []*weirv1.QuotaScope{account("account-former"), used}, []string{"--all"}, "account-former account-used", false},
+		{"a new month", []*weirv1.QuotaScope{account("account-former"), account("account-new")}, nil, "account-former account-new", false},
+	}
+	for _, tt := range tests {
+		for _, verb := range []string{"quota", "status"} {
+			t.Run(tt.name+"/"+verb, func(t *testing.T) {
+				addr := (&fakeAdmin{status: quietStatus(), quota: &weirv1.GetQuotaResponse{Scopes: tt.scopes}}).serve(t)
+				sys := newTestSystem(t, nil)
+				if code := sys.execute(t, append([]string{verb, "--admin-addr", addr}, tt.args...)...); code != exitOK {
+					t.Fatalf("exit code %d: %s", code, sys.err)
+				}
+				var shown []string
+				for word := range strings.FieldsSeq(sys.out.String()) {
+					if strings.HasPrefix(word, "account-") {
+						shown = append(shown, strings.TrimSuffix(word, ":"))
+					}
+				}
+				if got := strings.Join(shown, " "); got != tt.want {
+					t.Errorf("shows %q, want %q: %s", got, tt.want, sys.out)
+				}
+				if hint := strings.Contains(sys.out.String(), "`weir quota --all`"); verb == "quota" && hint != tt.hidden {
+					t.Errorf("says that some are hidden: %v", hint)
+				}
+			})
+		}
+	}
+}
+
+func TestBarCells(t *testing.T) {
 	for _, tt := range []struct {
 		n, limit int64
 		want     int
@@ -456,8 +499,8 @@ func TestGaugeCells(t *testing.T) {
 		{0, 0, 40},
 		{1 << 30, 1<<31 - 1, 20},
 	} {
-		if got := gaugeCells(tt.n, tt.limit); got != tt.want {
-			t.Errorf("gaugeCells(%d, %d) = %d, want %d", tt.n, tt.limit, got, tt.want)
+		if got := barCells(tt.n, tt.limit, gaugeWidth); got != tt.want {
+			t.Errorf("barCells(%d, %d) = %d, want %d", tt.n, tt.limit, got, tt.want)
 		}
 	}
 }

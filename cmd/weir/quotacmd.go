@@ -38,6 +38,7 @@ type quotaFlags struct {
 
 // quotaShowCmd is `weir quota show`.
 type quotaShowCmd struct {
+	All  bool `name:"all" help:"Also accounts without traces this month and without data, such as those of former keys."`
 	JSON bool `name:"json" help:"Print the admin API's message as JSON."`
 	adminFlags
 }
@@ -56,7 +57,7 @@ func (c *quotaShowCmd) run(ctx context.Context, inv *invocation) error {
 	if c.JSON {
 		err = printProto(inv.Out, out)
 	} else {
-		writeQuota(&inv.console, out)
+		writeQuota(&inv.console, out, c.All)
 	}
 	return written("quota", err)
 }

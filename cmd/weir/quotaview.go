@@ -21,17 +21,38 @@ const (
 	maxAccount = 200
 )
 
+// inUse leaves out accounts that a person need not see, such as those of former
+// keys: without traces this month and without data. Where none is in use, all
+// are there.
+func inUse(scopes []*weirv1.QuotaScope) []*weirv1.QuotaScope {
+	used := slices.DeleteFunc(slices.Clone(scopes), func(s *weirv1.QuotaScope) bool {
+		return s.GetTracesUsed() == 0 && s.GetTracesOthers() == 0 && s.GetTracesReserved() == 0 &&
+			s.GetTracesHeld() == 0 && s.GetTracesDropped() == 0 && s.GetRefusedReason() == "" && len(s.GetReleases()) == 0
+	})
+	if len(used) == 0 {
+		return scopes
+	}
+	return used
+}
+
 // writeQuota prints the quota for a person.
-func writeQuota(con *console, q *weirv1.GetQuotaResponse) {
+func writeQuota(con *console, q *weirv1.GetQuotaResponse, all bool) {
 	if len(q.GetScopes()) == 0 {
 		fmt.Fprintln(con.Out, "No traces yet this month.")
 		return
 	}
-	for i, s := range q.GetScopes() {
+	scopes := q.GetScopes()
+	if !all {
+		scopes = inUse(scopes)
+	}
+	for i, s := range scopes {
 		if i > 0 {
 			fmt.Fprintln(con.Out)
 		}
 		writeScope(con, s)
+	}
+	if more := len(q.GetScopes()) - len(scopes); more > 0 {
+		fmt.Fprintf(con.Out, "\n%s without traces this month: `weir quota --all` shows them\n", plural(int64(more), "account", "accounts"))
 	}
 }
 
@@ -40,22 +61,22 @@ func writeScope(con *console, s *weirv1.QuotaScope) {
 	if s.TracesLimit != nil {
 		fmt.Fprintln(con.Out, gauge(s, con.OutColor))
 	}
-	fmt.Fprintln(con.Out, quotaSentence(s))
+	con.say("", quotaSentence(s), plain)
 	if s.GetRefusedReason() != "" {
-		fmt.Fprintln(con.Out, paint(refusedSentence(s), red, con.OutColor))
+		con.say("", refusedSentence(s), red)
 	}
 	if s.GetProjectedCostUsd() > 0 {
 		at := "Beyond what the plan includes, the month will cost"
 		if s.ProjectedTraces == nil {
 			at = "Beyond what the plan includes, the month has cost"
 		}
-		fmt.Fprintf(con.Out, "%s about $%.2f at the configured price.\n", at, s.GetProjectedCostUsd())
+		con.say("", fmt.Sprintf("%s about $%.2f at the configured price.", at, s.GetProjectedCostUsd()), plain)
 	}
 	if s.GetProvisional() {
-		fmt.Fprintln(con.Out, "The workspace of this key is not known yet; until it is, the account shares its limit with the others of this upstream.")
+		con.say("", "The workspace of this key is not known yet; until it is, the account shares its limit with the others of this upstream.", plain)
 	}
 	for _, r := range s.GetReleases() {
-		fmt.Fprintln(con.Out, "To be released: "+releaseNote(r)+".")
+		con.say("", "To be released: "+releaseNote(r)+".", plain)
 	}
 	writeProjects(con, s)
 	writeWindows(con, s)
@@ -92,32 +113,45 @@ func fillStyle(percent int64) style {
 
 // gauge draws what is used and what is reserved of the limit.
 func gauge(s *weirv1.QuotaScope, color bool) string {
-	limit, all := int64(s.GetTracesLimit()), taken(s)
-	used := gaugeCells(int64(s.GetTracesUsed()), limit)
-	reserved := gaugeCells(all, limit) - used
-	if reserved == 0 && s.GetTracesReserved() > 0 && used > 0 && used == gaugeWidth {
-		used, reserved = used-1, 1
-	}
-	percent := percentOf(all, limit)
-	bar := paint(strings.Repeat("█", used), fillStyle(percent), color) + paint(strings.Repeat("▒", reserved), fillStyle(percent), color) +
-		paint(strings.Repeat("░", gaugeWidth-used-reserved), dim, color)
-	text := fmt.Sprintf("%s %d %%  %s of %s used", bar, percent, humanCount(int64(s.GetTracesUsed())), humanCount(limit))
+	limit := int64(s.GetTracesLimit())
+	percent := percentOf(taken(s), limit)
+	drawn := partOf(s).bar(gaugeWidth, fillStyle(percent), color)
+	text := fmt.Sprintf("%s %d %%  %s of %s used", drawn, percent, humanCount(int64(s.GetTracesUsed())), humanCount(limit))
 	if s.GetTracesReserved() > 0 {
 		text += fmt.Sprintf(", %s on their way", humanCount(int64(s.GetTracesReserved())))
 	}
 	return text
 }
 
-// gaugeCells is how much of a gauge n fills: something if n is more than
-// nothing, and all of it only if n is all.
-func gaugeCells(n, limit int64) int {
+// part is what is done of all, and what is about to be.
+type part struct{ done, soon, all int64 }
+
+// bar draws a part in so many cells.
+func (p part) bar(cells int, s style, color bool) string {
+	full := barCells(p.done, p.all, cells)
+	half := barCells(p.done+p.soon, p.all, cells) - full
+	if half == 0 && p.soon > 0 && full > 0 && full == cells {
+		full, half = full-1, 1
+	}
+	return paint(strings.Repeat("█", full), s, color) + paint(strings.Repeat("▒", half), s, color) +
+		paint(strings.Repeat("░", cells-full-half), dim, color)
+}
+
+// partOf is what an account has taken of its limit.
+func partOf(s *weirv1.QuotaScope) part {
+	return part{done: int64(s.GetTracesUsed()), soon: int64(s.GetTracesReserved()), all: int64(s.GetTracesLimit())}
+}
+
+// barCells is how much of a bar n fills: something if n is more than nothing,
+// and all of it only if n is all.
+func barCells(n, all int64, cells int) int {
 	switch {
-	case n >= limit:
-		return gaugeWidth
+	case n >= all:
+		return cells
 	case n <= 0:
 		return 0
 	default:
-		return int(min(max((n*gaugeWidth+limit/2)/limit, 1), gaugeWidth-1))
+		return int(min(max((n*int64(cells)+all/2)/all, 1), int64(cells)-1))
 	}
 }
 
@@ -277,12 +311,16 @@ func writeWindows(con *console, s *weirv1.QuotaScope) {
 }
 
 // writeQuotaLines prints the quota as lines of a status.
-func writeQuotaLines(con *console, q *weirv1.GetQuotaResponse) {
-	scopes := q.GetScopes()
-	for _, s := range scopes[:min(len(scopes), maxQuotaLines)] {
+func writeQuotaLines(con *console, q *weirv1.GetQuotaResponse, all bool) {
+	scopes, shown := q.GetScopes(), len(q.GetScopes())
+	if !all {
+		scopes = inUse(scopes)
+		shown = min(len(scopes), maxQuotaLines)
+	}
+	for _, s := range scopes[:shown] {
 		fmt.Fprintln(con.Out, quotaLine(con, s, len(scopes) > 1))
 	}
-	if more := len(scopes) - maxQuotaLines; more > 0 {
+	if more := len(scopes) - shown; more > 0 {
 		fmt.Fprintf(con.Out, "and %s more accounts, see weir quota\n", humanCount(int64(more)))
 	}
 }

@@ -263,7 +263,7 @@ func TestCrowdedWeirAnswersInFull(t *testing.T) {
 // checkAllCases reads all pages as the command line does.
 func checkAllCases(ctx context.Context, t *testing.T, client weirv1connect.AdminServiceClient) {
 	t.Helper()
-	all, err := (&adminCall{client: client}).allCases(ctx)
+	all, err := (&adminCall{client: client}).cases(ctx, &weirv1.ListCasesRequest{}, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -57,7 +56,7 @@ func (c *sendTestCmd) run(ctx context.Context, inv *invocation) error {
 	if view.result == nil {
 		return errors.New("send-test: weir ended the call before the test was done; `weir status` may say why")
 	}
-	if err := view.end(inv.Out, c.JSON); err != nil {
+	if err := view.end(c.JSON); err != nil {
 		return fmt.Errorf("send-test: writing the result: %w", err)
 	}
 	switch {
@@ -223,24 +222,22 @@ func (v *testView) show(r *weirv1.SendTestResponse) error {
 	if s.GetName() != "cost" {
 		took = s.GetTook().AsDuration().Round(time.Millisecond).String()
 	}
-	_, err := fmt.Fprintf(v.con.Out, "%s  %-9s  %7s  %s\n", mark, title, took, oneLine(s.GetSeen(), maxSentence*2))
-	return err
+	v.con.say(fmt.Sprintf("%s  %-9s  %7s  ", mark, title, took), oneLine(s.GetSeen(), maxSentence*2), plain)
+	return nil
 }
 
 // end prints the result.
-func (v *testView) end(w io.Writer, asJSON bool) error {
+func (v *testView) end(asJSON bool) error {
 	r := v.result
 	if asJSON {
-		return printProto(w, r)
+		return printProto(v.con.Out, r)
 	}
-	var text string
-	if r.GetOk() {
-		text = fmt.Sprintf("%s trace %s went the whole way and was read back.\n",
-			paint("Well:", green, v.con.OutColor), oneLine(r.GetTraceId(), maxName))
-	} else {
-		text = fmt.Sprintf("%s at %q (%s). %s\n", paint("Stuck", red, v.con.OutColor), stepTitles[r.GetStuckAt()],
+	text := fmt.Sprintf("%s trace %s went the whole way and was read back.",
+		paint("Well:", green, v.con.OutColor), oneLine(r.GetTraceId(), maxName))
+	if !r.GetOk() {
+		text = fmt.Sprintf("%s at %q (%s). %s", paint("Stuck", red, v.con.OutColor), stepTitles[r.GetStuckAt()],
 			oneLine(r.GetReason(), maxName), oneLine(r.GetRemedy(), maxSentence))
 	}
-	_, err := io.WriteString(w, text)
-	return err
+	v.con.say("", text, plain)
+	return nil
 }

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
-	"strconv"
-	"strings"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -20,15 +20,23 @@ const statusTimeout = 10 * time.Second
 
 // statusCmd is `weir status`.
 type statusCmd struct {
-	JSON  bool `name:"json" help:"Print the admin API's message as JSON."`
+	Watch bool `name:"watch" short:"w" help:"Show it live until Ctrl-C; where output is no terminal, a line for each change, or with --json each message of the admin API's Watch."`
 	Check bool `name:"check" help:"Print problems only, and exit with 4 when something needs a person."`
+	All   bool `name:"all" help:"Leave no lane, case or account out."`
+	JSON  bool `name:"json" help:"Print the admin API's message as JSON."`
 	adminFlags
 }
 
 func (c *statusCmd) run(ctx context.Context, inv *invocation) error {
+	if c.Watch && c.Check {
+		return &exitError{code: exitUsage, err: errors.New("status: --check looks once, and --watch does not end; give one of them")}
+	}
 	call, err := c.dial(inv)
 	if err != nil {
 		return err
+	}
+	if c.Watch {
+		return call.watch(ctx, &inv.console, c.JSON)
 	}
 	ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 	defer cancel()
@@ -46,7 +54,7 @@ func (c *statusCmd) run(ctx context.Context, inv *invocation) error {
 		if q, err = call.client.GetQuota(ctx, &weirv1.GetQuotaRequest{}); err != nil {
 			return call.explain("status", err)
 		}
-		writeStatus(&inv.console, st, q)
+		writeStatus(&inv.console, st, q, c.All)
 	}
 	if err != nil {
 		return fmt.Errorf("status: writing the answer: %w", err)
@@ -93,8 +101,8 @@ const (
 	maxNote     = 60
 )
 
-// writeStatus prints the status for a person.
-func writeStatus(con *console, st *weirv1.GetStatusResponse, q *weirv1.GetQuotaResponse) {
+// writeStatus prints the status for a person: all of it, or what matters most.
+func writeStatus(con *console, st *weirv1.GetStatusResponse, q *weirv1.GetQuotaResponse, all bool) {
 	now := con.now()
 	fmt.Fprintf(con.Out, "%s %s, data in %s\n",
 		paint("weir "+oneLine(st.GetVersion(), maxName), bold, con.OutColor),
@@ -106,14 +114,17 @@ func writeStatus(con *console, st *weirv1.GetStatusResponse, q *weirv1.GetQuotaR
 	writeDisk(con, st.GetDisk())
 	fmt.Fprintln(con.Out)
 	writeTotals(con, st.GetTotals())
+	if text := flowText(st, hasBacklog(slices.Values(st.GetLanes()))); text != "" {
+		fmt.Fprintln(con.Out, "flow: "+text)
+	}
 	if n := st.GetRestampedTraces(); n > 0 {
 		fmt.Fprintf(con.Out, "restamped: %s since the start, for the start-time window\n", plural(n, "trace", "traces"))
 	}
-	writeQuotaLines(con, q)
+	writeQuotaLines(con, q, all)
 	fmt.Fprintln(con.Out)
-	writeLanes(con, st, now)
-	writeCases(con, st, now)
-	writeProblems(con, st)
+	writeLanes(con, st, all)
+	writeCases(con, st, all)
+	writeProblems(con, st.GetProblems())
 }
 
 func upSince(now time.Time, started *timestamppb.Timestamp) string {
@@ -185,7 +196,8 @@ func writeTotals(con *console, t *weirv1.Totals) {
 	}
 }
 
-func writeLanes(con *console, st *weirv1.GetStatusResponse, now time.Time) {
+// writeLanes prints the lanes, those that are in trouble first.
+func writeLanes(con *console, st *weirv1.GetStatusResponse, all bool) {
 	if len(st.GetLanes()) == 0 {
 		since := ""
 		if isSet(st.GetStartedAt()) {
@@ -207,67 +219,16 @@ func writeLanes(con *console, st *weirv1.GetStatusResponse, now time.Time) {
 		{title: "QUARANTINED", right: true},
 		{title: "NOTE"},
 	}
-	rows := make([][]cell, 0, len(st.GetLanes()))
-	for _, lane := range st.GetLanes() {
-		rows = append(rows, laneRow(lane, now))
+	lanes, rest := byImportance(st.GetLanes()), []*weirv1.Lane(nil)
+	if !all && len(lanes) > maxLaneRows {
+		lanes, rest = lanes[:maxLaneRows], lanes[maxLaneRows:]
+	}
+	rows := make([][]cell, 0, len(lanes))
+	for _, lane := range lanes {
+		rows = append(rows, laneRow(lane, con.now()))
 	}
 	writeTable(con.Out, columns, rows, con.OutColor)
-}
-
-func laneRow(l *weirv1.Lane, now time.Time) []cell {
-	state, color := laneState(l.GetState())
-	size, oldest, refused := "", "", ""
-	if l.GetPendingItems() > 0 {
-		size, oldest = humanBytes(l.GetPendingBytes()), humanDuration(l.GetOldestAge().AsDuration())
+	if len(rest) > 0 {
+		fmt.Fprintf(con.Out, "%s: %s; `weir status --all` shows them\n", andMore(int64(len(rest)), "lane", "lanes"), laneSummary(rest))
 	}
-	if l.GetQuarantinedItems() > 0 {
-		refused = humanCount(l.GetQuarantinedItems())
-	}
-	return []cell{
-		{text: strconv.FormatUint(uint64(l.GetId()), 10)},
-		{text: oneLine(l.GetProtocol(), maxName)},
-		{text: oneLine(l.GetCredential(), maxName)},
-		{text: oneLine(l.GetWorkspace(), maxName)},
-		{text: oneLine(l.GetProject(), maxName)},
-		{text: state, style: color},
-		{text: humanCount(l.GetPendingItems())},
-		{text: size},
-		{text: oldest},
-		{text: refused, style: red},
-		{text: laneNote(l, now)},
-	}
-}
-
-// laneNote says why a lane is not just sending.
-func laneNote(l *weirv1.Lane, now time.Time) string {
-	var parts []string
-	if l.GetReason() != "" {
-		parts = append(parts, oneLine(l.GetReason(), maxNote))
-	}
-	waits := l.GetState() == weirv1.LaneState_LANE_STATE_WAITING || l.GetState() == weirv1.LaneState_LANE_STATE_PARKED
-	if waits && isSet(l.GetSince()) {
-		parts = append(parts, "for "+humanDuration(now.Sub(l.GetSince().AsTime())))
-	}
-	if waits && isSet(l.GetNextAttempt()) {
-		parts = append(parts, "next attempt "+inTime(now, l.GetNextAttempt()))
-	}
-	if waits && l.GetLastError() != "" {
-		parts = append(parts, oneLine(l.GetLastError(), maxNote))
-	}
-	return strings.Join(parts, ", ")
-}
-
-func laneState(state weirv1.LaneState) (string, style) {
-	switch state {
-	case weirv1.LaneState_LANE_STATE_IDLE:
-		return "idle", dim
-	case weirv1.LaneState_LANE_STATE_SENDING:
-		return "sending", green
-	case weirv1.LaneState_LANE_STATE_WAITING:
-		return "waiting", yellow
-	case weirv1.LaneState_LANE_STATE_PARKED:
-		return "parked", red
-	case weirv1.LaneState_LANE_STATE_UNSPECIFIED:
-	}
-	return "unknown", plain
 }

@@ -22,7 +22,6 @@ import (
 type fakeAdmin struct {
 	fakeCases
 	fakeFrames
-	notYet // what no fake answers
 
 	status *weirv1.GetStatusResponse
 	err    error
@@ -37,16 +36,12 @@ type fakeAdmin struct {
 	test   *weirv1.SendTestRequest // the last one
 	tested []*weirv1.SendTestResponse
 
+	watch   chan *weirv1.WatchResponse // what Watch sends
 	drain   []*weirv1.DrainResponse
 	timeout time.Duration // of the last DrainRequest
 	// hold, when set, is closed by the test after it has seen what it wants;
 	// until then the stream stays open after the last message.
 	hold chan struct{}
-}
-
-// notYet is one level down, so that every fake comes before it.
-type notYet struct {
-	weirv1connect.UnimplementedAdminServiceHandler
 }
 
 func (f *fakeAdmin) GetStatus(context.Context, *weirv1.GetStatusRequest) (*weirv1.GetStatusResponse, error) {
@@ -100,6 +95,14 @@ func (f *fakeAdmin) SendTest(_ context.Context, r *weirv1.SendTestRequest, strea
 // serve starts the fake on loopback and returns its address.
 func (f *fakeAdmin) serve(t *testing.T) string {
 	t.Helper()
+	server := f.server()
+	server.Start()
+	t.Cleanup(server.Close)
+	return server.Listener.Addr().String()
+}
+
+// server is the fake on loopback, not started.
+func (f *fakeAdmin) server() *httptest.Server {
 	mux := http.NewServeMux()
 	path, handler := weirv1connect.NewAdminServiceHandler(f)
 	mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
@@ -113,9 +116,7 @@ func (f *fakeAdmin) serve(t *testing.T) string {
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetHTTP1(true)
 	server.Config.Protocols.SetUnencryptedHTTP2(true)
-	server.Start()
-	t.Cleanup(server.Close)
-	return server.Listener.Addr().String()
+	return server
 }
 
 func ago(d time.Duration) *timestamppb.Timestamp { return timestamppb.New(fixedNow.Add(-d)) }
@@ -174,6 +175,79 @@ func quietStatus() *weirv1.GetStatusResponse {
 	}
 }
 
+// crowdedStatus is a weir with the most lanes there are, one of them in trouble,
+// and 10,000 cases, of which it names a hundred.
+func crowdedStatus() *weirv1.GetStatusResponse {
+	st := quietStatus()
+	for id := range uint32(1024) {
+		lane := &weirv1.Lane{Id: 1 + id, Protocol: "otlp", State: weirv1.LaneState_LANE_STATE_IDLE}
+		switch {
+		case id == 700:
+			lane.State, lane.Reason, lane.QuarantinedItems = weirv1.LaneState_LANE_STATE_PARKED, "http_403", 560
+		case id%100 == 5:
+			lane.State, lane.PendingItems, lane.OldestAge = weirv1.LaneState_LANE_STATE_SENDING, int64(id), durationpb.New(time.Second)
+		}
+		st.Lanes = append(st.Lanes, lane)
+	}
+	for id := range uint64(100) {
+		st.Cases = append(st.Cases, &weirv1.Case{Id: 1 + id, LaneId: 701, Cause: "key_revoked", Items: 3, OpenedAt: ago(time.Hour)})
+	}
+	st.CaseCounts = &weirv1.CaseCounts{Cases: 10_000, NeedsPerson: 12, Probing: 9_988, Items: 30_000}
+	return st
+}
+
+// backlogStatus is a weir that delivers what it kept during an outage.
+func backlogStatus() *weirv1.GetStatusResponse {
+	st := quietStatus()
+	st.Totals = &weirv1.Totals{AcceptedItems: 50_000, DeliveredItems: 16_000, PendingItems: 34_000}
+	st.Lanes = []*weirv1.Lane{{
+		Id: 1, Protocol: "otlp", State: weirv1.LaneState_LANE_STATE_SENDING, PendingItems: 34_000, PendingBytes: 19 << 20, OldestAge: durationpb.New(2 * time.Hour),
+	}}
+	st.Flow = &weirv1.Flow{AcceptedPerSecond: 3.25, DeliveredPerSecond: 3400.4, SentBytesPerSecond: 4 << 20, DrainedIn: durationpb.New(10 * time.Second)}
+	return st
+}
+
+// TestStatusAllLeavesNothingOut also shows what is left out otherwise.
+func TestStatusAllLeavesNothingOut(t *testing.T) {
+	fake := &fakeAdmin{status: crowdedStatus()}
+	addr := fake.serve(t)
+	for _, tt := range []struct {
+		args           []string
+		leastRows, max int
+	}{{nil, 25, 50}, {[]string{"--all"}, 1124, 1200}} {
+		sys := newTestSystem(t, nil)
+		if code := sys.execute(t, append([]string{"status", "--admin-addr", addr}, tt.args...)...); code != exitOK {
+			t.Fatalf("exit code %d: %s", code, sys.err)
+		}
+		if n := strings.Count(sys.out.String(), "\n"); n < tt.leastRows || n > tt.max {
+			t.Errorf("%v: %d lines", tt.args, n)
+		}
+	}
+}
+
+func TestFlowText(t *testing.T) {
+	pending := &weirv1.Totals{PendingItems: 5}
+	tests := []struct {
+		name    string
+		status  *weirv1.GetStatusResponse
+		backlog bool
+		want    string
+	}{
+		{"nothing moves, nothing waits", &weirv1.GetStatusResponse{Flow: &weirv1.Flow{}}, false, ""},
+		{"an older weir", &weirv1.GetStatusResponse{Totals: pending}, true, ""},
+		{"on the way", &weirv1.GetStatusResponse{Totals: pending, Flow: &weirv1.Flow{AcceptedPerSecond: 5}}, false, "5.0/s in, 0/s out"},
+		{"an outage", &weirv1.GetStatusResponse{Totals: pending, Flow: &weirv1.Flow{AcceptedPerSecond: 5}}, true, "5.0/s in, 0/s out, the backlog does not shrink"},
+		{"delivered", &weirv1.GetStatusResponse{Flow: &weirv1.Flow{DeliveredPerSecond: 9.97}}, false, "0/s in, 10/s out"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := flowText(tt.status, tt.backlog); got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestStatusGolden(t *testing.T) {
 	draining := quietStatus()
 	draining.Draining, draining.RestampedTraces = true, 1200
@@ -195,6 +269,8 @@ func TestStatusGolden(t *testing.T) {
 		{name: "quiet-json", status: quietStatus(), args: []string{"--json"}},
 		{name: "draining", status: draining},
 		{name: "blank", status: &weirv1.GetStatusResponse{}},
+		{name: "crowd", status: crowdedStatus()},
+		{name: "backlog", status: backlogStatus()},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

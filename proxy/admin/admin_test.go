@@ -35,8 +35,8 @@ import (
 // fakeSource is a weir made of functions; those left out do the least.
 type fakeSource struct {
 	admin.Caseworker
-	admin.FrameKeeper
 	admin.Observer
+	admin.FrameKeeper
 
 	reload   func(context.Context) (*weirv1.ReloadResponse, error)
 	logLevel *admin.LogLevel
