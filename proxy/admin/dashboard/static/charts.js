@@ -5,6 +5,7 @@ import uPlot from './uplot/uPlot.esm.js';
 import { brief, bytes, clock, count, num, perSecond } from './format.js';
 
 const HEIGHT_PX = 190;
+const X_AXIS_PX = 26;
 const drawn = new Map(); // element: {plot, kind, theme}
 
 /** color resolves a colour of the style sheet, which may differ by theme. */
@@ -21,7 +22,7 @@ function axis(extra) {
   };
 }
 
-const timeAxis = () => axis({ grid: { show: false }, space: 70, values: (_, ticks) => ticks.map((t) => clock(t * 1000).slice(0, 5)) });
+const timeAxis = () => axis({ grid: { show: false }, space: 70, size: X_AXIS_PX, values: (_, ticks) => ticks.map((t) => clock(t * 1000).slice(0, 5)) });
 
 function countAxis(write) {
   return axis({ size: 58, space: 34, values: (_, ticks) => ticks.map((t) => (t === null ? '' : write(t))) });
@@ -48,7 +49,7 @@ const KINDS = {
   month: () => ({
     scales: { x: { time: false }, y: { range: fromZero } },
     axes: [
-      axis({ grid: { show: false }, space: 36, values: (_, ticks) => ticks.map((t) => (Number.isInteger(t) ? String(t + 1) : '')) }),
+      axis({ grid: { show: false }, space: 36, size: X_AXIS_PX, values: (_, ticks) => ticks.map((t) => (Number.isInteger(t) ? String(t + 1) : '')) }),
       countAxis(brief),
     ],
     series: [

@@ -61,10 +61,10 @@ function item(c, store) {
     c.remedy && h('p', { class: 'remedy' }, h('strong', null, 'What to do: '), c.remedy),
     h('div', { id: `case-body-${c.id}`, class: 'case-body', hidden: !open }, open && body(c, opened.get(c.id))),
     h('p', { class: 'actions' },
-      button('Release…', 'release-case', { id: c.id }, { 'aria-label': `Release case ${c.id}` }),
-      !c.ownKey && button('Release under weir’s own key…', 'release-own-key', { id: c.id }, { 'aria-label': `Release case ${c.id} under weir’s own key` }),
+      button('Release…', 'release-case', { id: c.id }, { 'aria-label': `Release… case ${c.id}` }),
+      !c.ownKey && button('Release under weir’s own key…', 'release-own-key', { id: c.id }, { 'aria-label': `Release under weir’s own key… case ${c.id}` }),
       button('Export', 'export-case', { id: c.id }, { 'aria-label': `Export case ${c.id}` }),
-      button('Discard…', 'discard-case', { id: c.id }, { class: 'danger', 'aria-label': `Discard case ${c.id}` })));
+      button('Discard…', 'discard-case', { id: c.id }, { class: 'danger', 'aria-label': `Discard… case ${c.id}` })));
 }
 
 function facts(c) {

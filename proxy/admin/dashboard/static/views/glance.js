@@ -39,7 +39,7 @@ export function flowing(store) {
   if (moving) {
     const behind = pending > 0 && num(flow.deliveredPerSecond) === 0;
     return say(behind ? 'warn' : 'good', behind ? 'In, but not out' : 'Yes', [
-      `${perSecond(flow.acceptedPerSecond)} items/s in, ${perSecond(flow.deliveredPerSecond)} out`, since && [', ', since], '.']);
+      `${perSecond(flow.acceptedPerSecond)} items a second in, ${perSecond(flow.deliveredPerSecond)} out`, behind && since && [', ', since], '.']);
   }
   if (pending > 0) return say('warn', 'A backlog waits', [`${plural(pending, 'item')} to go`, since && [', ', since], '. The lanes say why.']);
   return say('good', 'All is delivered', [since ? ['Nothing comes in at the moment; ', since] : 'Nothing comes in at the moment', '.']);
@@ -66,8 +66,7 @@ export function stuck(store) {
       h('ul', null, problems.slice(1).map((p) => h('li', null, p)))));
   }
   if (num(counts.probing) > 0) {
-    return say('warn', `${plural(counts.probing, 'case')} heal${num(counts.probing) === 1 ? 's' : ''} by itself`.replace('cases heal by itself', 'cases heal by themselves'),
-      `weir tries again and releases ${plural(counts.items, 'item')} once LangSmith takes them. Nothing to do.`);
+    return say('warn', plural(counts.probing, 'case heals by itself', 'cases heal by themselves'), `weir tries again and releases ${plural(counts.items, 'item')} once LangSmith takes them. Nothing to do.`);
   }
   if (held > 0) return say('warn', `${plural(held, 'item')} held`, 'The quota guard keeps them until there is room; see the quota below.');
   if (num(counts.releasing) > 0) return say('good', 'Being released', `${plural(counts.releasing, 'case')}, at work on it.`);
@@ -89,13 +88,13 @@ export function worst(scopes) {
 export function lasting(store) {
   const scopes = [...store.scopes.values()];
   const s = worst(scopes);
-  const say = (mood, answer, detail, more) => ({ key: 'quota', question: 'Will the quota last?', mood, answer, detail, more });
+  const say = (mood, answer, detail) => ({ key: 'quota', question: 'Will the quota last?', mood, answer, detail });
   if (!s) return say('quiet', 'Nothing is counted yet', 'The month begins with the first trace.');
   return { ...say(...verdict(s)), more: s.tracesLimit !== undefined && [gauge(s), scopes.length > 1 && h('p', { class: 'fine' },
     `Of ${plural(scopes.length, 'account')}, the one that ends first: ${accountName(s.account)}`)] };
 }
 
-/** verdict is [mood, answer, detail] on one account. */
+/** verdict is [mood, answer, detail, the same in a word or two] on one account. */
 export function verdict(s) {
   const used = num(s.tracesUsed);
   const limit = s.tracesLimit;
@@ -103,17 +102,17 @@ export function verdict(s) {
   const kept = held > 0 ? ` ${plural(held, 'trace is', 'traces are')} held.` : '';
   if (s.refusedReason) {
     return ['bad', 'LangSmith refuses traces', [`${words(s.refusedReason)}, since `, s.refusedSince ? at(s.refusedSince) : 'a while',
-      s.refusedUntil && [', until ', at(s.refusedUntil)], `.${kept}`]];
+      s.refusedUntil && [', until ', at(s.refusedUntil)], `.${kept}`], 'refused'];
   }
-  if (limit === undefined) return ['quiet', 'No limit is set', `${plural(used, 'trace')} this month.`];
-  if (used + num(s.tracesReserved) >= limit) return ['bad', 'It is used up', `${count(used)} of ${count(limit)} traces; policy “${s.policy}”.${kept}`];
+  if (limit === undefined) return ['quiet', 'No limit is set', `${plural(used, 'trace')} this month.`, 'no limit'];
+  if (used + num(s.tracesReserved) >= limit) return ['bad', 'It is used up', `${count(used)} of ${count(limit)} traces; policy “${s.policy}”.${kept}`, 'used up'];
   if (s.forecastExhaustedAt) {
-    return ['bad', 'No', ['At this pace it ends ', at(s.forecastExhaustedAt), ` (policy “${s.policy}”).${kept}`]];
+    return ['bad', 'No', ['At this pace it ends ', at(s.forecastExhaustedAt), ` (policy “${s.policy}”).${kept}`], 'will not last'];
   }
   if (s.projectedTraces !== undefined) {
-    return ['good', 'Yes', `${percent(s.projectedTraces / Math.max(1, limit))} of it at the month’s end, at this pace.${kept}`];
+    return ['good', 'Yes', `${percent(s.projectedTraces / Math.max(1, limit))} of it at the month’s end, at this pace.${kept}`, 'lasts'];
   }
-  return ['good', 'So far', `${percent(used / Math.max(1, limit))} used; too little is known for a forecast.${kept}`];
+  return ['good', 'So far', `${percent(used / Math.max(1, limit))} used; too little is known for a forecast.${kept}`, 'no forecast yet'];
 }
 
 /** gauge is how much is used, with a mark where the month will end. */

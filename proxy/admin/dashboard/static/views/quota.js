@@ -23,9 +23,9 @@ export function renderQuota(store) {
 }
 
 function account(s, store, open) {
-  const [mood, answer, detail] = verdict(s);
+  const [mood, , detail, word] = verdict(s);
   return h('details', { class: 'account', 'data-key': s.account, open },
-    h('summary', null, h('h3', null, accountName(s.account)), h('span', { class: `chip ${mood}` }, answer)),
+    h('summary', null, h('h3', null, accountName(s.account)), h('span', { class: `chip ${mood}` }, word)),
     h('p', { class: 'detail' }, detail, s.provisional && ' The tenant is not known yet, so the account may be one with another.'),
     s.tracesLimit !== undefined && gauge(s),
     month(s, store),
