@@ -39,10 +39,15 @@ type caseBook struct {
 	// known maps to open cases; released ones are removed.
 	known    map[caseKey]queue.Place
 	findings map[queue.Place]*finding
+	// lanes has the keys that are known, by lane: the dispatcher asks about lanes
+	// all the time, and there may be many thousand cases.
+	lanes map[queue.LaneID]map[caseKey]struct{}
 }
 
 func newCaseBook(q *queue.Queue) *caseBook {
-	b := &caseBook{q: q, known: map[caseKey]queue.Place{}, findings: map[queue.Place]*finding{}}
+	b := &caseBook{
+		q: q, known: map[caseKey]queue.Place{}, findings: map[queue.Place]*finding{}, lanes: map[queue.LaneID]map[caseKey]struct{}{},
+	}
 	notes := q.Notes(diagnosisNotes)
 	for _, c := range q.Cases() {
 		if c.Kind != queue.CaseQuarantine {
@@ -50,7 +55,8 @@ func newCaseBook(q *queue.Queue) *caseBook {
 		}
 		fd := &finding{id: c.Lane, LastSeen: c.OpenedAt}
 		if json.Unmarshal(c.Data, &fd.first) == nil {
-			b.known[caseKey{c.Lane, fd.first.Reason, fd.first.Cause, fd.first.Heals}] = c.Place
+			fd.parsed = true
+			b.knowLocked(fd.key(), c.Place)
 		}
 		name := diagnosisNote(c.Place)
 		if note, have := notes[name]; have {
@@ -89,9 +95,18 @@ func (b *caseBook) open(lane queue.LaneID, out *Outcome, heals bool, d diagnose.
 	if err != nil {
 		return 0, false, err
 	}
-	b.known[k] = p
-	b.findings[p] = &finding{id: lane, first: r, Diagnosis: d}
+	b.knowLocked(k, p)
+	b.findings[p] = &finding{id: lane, first: r, parsed: true, Diagnosis: d}
 	return p, true, nil
+}
+
+// knowLocked has what is refused for k go to the case at p. mu is held.
+func (b *caseBook) knowLocked(k caseKey, p queue.Place) {
+	b.known[k] = p
+	if b.lanes[k.lane] == nil {
+		b.lanes[k.lane] = map[caseKey]struct{}{}
+	}
+	b.lanes[k.lane][k] = struct{}{}
 }
 
 // seen notes that more was refused for a case's cause.
@@ -154,7 +169,10 @@ func (b *caseBook) healing() map[queue.Place]finding {
 	defer b.mu.Unlock()
 	out := map[queue.Place]finding{}
 	for k, p := range b.known {
-		if fd := b.findings[p]; k.healing() == healsWithLane && fd != nil {
+		if k.healing() != healsWithLane {
+			continue
+		}
+		if fd := b.findings[p]; fd != nil {
 			out[p] = *fd
 		}
 	}
@@ -164,6 +182,9 @@ func (b *caseBook) healing() map[queue.Place]finding {
 // forgetLocked drops what is known of a case that is gone. mu is held.
 func (b *caseBook) forgetLocked(k caseKey, p queue.Place) {
 	delete(b.known, k)
+	if delete(b.lanes[k.lane], k); len(b.lanes[k.lane]) == 0 {
+		delete(b.lanes, k.lane)
+	}
 	delete(b.findings, p)
 	_ = b.q.SetNote(diagnosisNote(p), nil) // else it is dropped at the next start
 }
@@ -196,12 +217,8 @@ func (k caseKey) healing() healing {
 func (b *caseBook) isOpen(place queue.Place) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, p := range b.known {
-		if p == place {
-			return true
-		}
-	}
-	return false
+	fd := b.findings[place]
+	return fd != nil && fd.parsed && b.known[fd.key()] == place
 }
 
 // release makes the lane's cases that heal so pending again, and returns how
@@ -209,10 +226,11 @@ func (b *caseBook) isOpen(place queue.Place) bool {
 func (b *caseBook) release(lane queue.LaneID, how healing) (released int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for k, p := range b.known {
-		if k.lane != lane || k.healing() != how {
+	for k := range b.lanes[lane] {
+		if k.healing() != how {
 			continue
 		}
+		p := b.known[k]
 		if rerr := b.q.Release(p); rerr != nil {
 			err = errors.Join(err, rerr)
 			continue
@@ -227,8 +245,8 @@ func (b *caseBook) release(lane queue.LaneID, how healing) (released int, err er
 func (b *caseBook) mayRelease(lane queue.LaneID, how healing) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for k := range b.known {
-		if k.lane == lane && k.healing() == how {
+	for k := range b.lanes[lane] {
+		if k.healing() == how {
 			return true
 		}
 	}

@@ -81,8 +81,8 @@ func (f *Forwarder) pendingOlder(lane queue.LaneID, p queue.Place) (older bool, 
 func (b *caseBook) healingAt(lane queue.LaneID) (p queue.Place) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for k, at := range b.known {
-		if k.lane == lane && k.healing() == healsWithLane && (p == queue.Pending || at < p) {
+	for k := range b.lanes[lane] {
+		if at := b.known[k]; k.healing() == healsWithLane && (p == queue.Pending || at < p) {
 			p = at
 		}
 	}

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -52,17 +51,6 @@ var (
 	ErrCaseBusy = errors.New("it is being released or discarded already")
 )
 
-// diagnosisOf is what is thought of a case's cause, and when it was last met.
-func (f *Forwarder) diagnosisOf(c *queue.Case, r *Refusal) (d diagnose.Diagnosis, lastSeen time.Time) {
-	if c.Kind == queue.CaseDamage {
-		return damageDiagnosis(), c.OpenedAt
-	}
-	if fd, ok := f.cases.finding(c.Place); ok {
-		return fd.Diagnosis, fd.LastSeen
-	}
-	return diagnose.Diagnose(bareFacts(r)), c.OpenedAt
-}
-
 // damageDiagnosis is the diagnosis of what cannot be read back from disk.
 func damageDiagnosis() diagnose.Diagnosis {
 	return diagnose.Diagnosis{Causes: []diagnose.Cause{{
@@ -72,82 +60,9 @@ func damageDiagnosis() diagnose.Diagnosis {
 	}}}
 }
 
-// caseStatuses describes the open cases that hold anything, oldest first.
-func (f *Forwarder) caseStatuses(cases []queue.Case, lanes []LaneStatus) (out []CaseStatus) {
-	byID := make(map[queue.LaneID]*LaneStatus, len(lanes))
-	for i := range lanes {
-		byID[lanes[i].ID] = &lanes[i]
-	}
-	for _, c := range cases {
-		if c.Kind != queue.CaseHold && c.Frames > 0 {
-			out = append(out, f.caseStatus(c, byID[c.Lane]))
-		}
-	}
-	return out
-}
-
-func (f *Forwarder) caseStatus(c queue.Case, lane *LaneStatus) CaseStatus {
-	s := CaseStatus{Case: c, State: CaseNeedsPerson, FirstSeen: c.OpenedAt, Of: lane}
-	if json.Unmarshal(c.Data, &s.Refusal) != nil {
-		s.Refusal.Reason = "unknown"
-	}
-	if at := s.Refusal.Exchange.Time; !at.IsZero() {
-		s.FirstSeen = at
-	}
-	s.Diagnosis, s.LastSeen = f.diagnosisOf(&c, &s.Refusal)
-	if s.LastSeen.Before(s.FirstSeen) {
-		s.LastSeen = s.FirstSeen
-	}
-	switch s.healing() {
-	case healsWithLane:
-		s.State = CaseProbing
-		if lane != nil {
-			s.NextProbe, s.WaitingItems = lane.NextAttempt, lane.PendingItems
-		}
-	case healsWithTime:
-		s.State = CaseProbing
-	case healsNever:
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if run := f.lanes[c.Lane]; run != nil && s.State == CaseProbing {
-		due := run.releaseFrom
-		if s.healing() == healsWithTime {
-			due = run.laterFrom
-		}
-		if due.After(f.cfg.Now()) && due.After(s.NextProbe) {
-			s.NextProbe = due
-		}
-	}
-	if f.casework[c.Place] {
-		s.State, s.NextProbe = CaseReleasing, time.Time{}
-	}
-	return s
-}
-
 // healing is what the case waits for.
 func (s *CaseStatus) healing() healing {
 	return caseKey{reason: s.Refusal.Reason, heals: s.Refusal.Heals}.healing()
-}
-
-// Quarantine lists the cases that hold anything, oldest first.
-func (f *Forwarder) Quarantine() []CaseStatus {
-	stats, cases := f.snapshot()
-	lanes := make([]LaneStatus, 0, len(stats.Lanes))
-	for i := range stats.Lanes {
-		lanes = append(lanes, f.laneStatus(stats.Lanes[i]))
-	}
-	return f.caseStatuses(cases, lanes)
-}
-
-// Case is one case of the quarantine, or ErrNoCase.
-func (f *Forwarder) Case(p queue.Place) (CaseStatus, error) {
-	for _, c := range f.Quarantine() {
-		if c.Place == p {
-			return c, nil
-		}
-	}
-	return CaseStatus{}, fmt.Errorf("case %d: %w", p, ErrNoCase)
 }
 
 // beginCasework marks a case as being worked on by somebody.
@@ -280,32 +195,23 @@ func (b *caseBook) releaseAt(p queue.Place) error {
 func (b *caseBook) forgetAt(p queue.Place) (undo func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var was *caseKey
-	for k, at := range b.known {
-		if at == p {
-			was = &k
-		}
-	}
 	fd := b.findings[p]
+	was := fd != nil && fd.parsed && b.known[fd.key()] == p
 	b.forgetAtLocked(p)
 	return func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		if was == nil || b.known[*was] != queue.Pending {
+		if !was || b.known[fd.key()] != queue.Pending {
 			return
 		}
-		b.known[*was] = p
-		if fd != nil {
-			b.findings[p] = fd
-		}
+		b.knowLocked(fd.key(), p)
+		b.findings[p] = fd
 	}
 }
 
 // forgetAtLocked forgets the case at a place. mu is held.
 func (b *caseBook) forgetAtLocked(p queue.Place) {
-	for k, at := range b.known {
-		if at == p {
-			b.forgetLocked(k, p)
-		}
+	if fd := b.findings[p]; fd != nil && fd.parsed && b.known[fd.key()] == p {
+		b.forgetLocked(fd.key(), p)
 	}
 }

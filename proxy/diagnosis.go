@@ -26,7 +26,14 @@ type finding struct {
 	as    caller // whose key was refused; zero after a restart, until it is again
 	id    queue.LaneID
 	first Refusal
-	saved time.Time
+	// parsed is false where what is on disk of the refusal cannot be understood.
+	parsed bool
+	saved  time.Time
+}
+
+// key is what made it a case of its own.
+func (fd *finding) key() caseKey {
+	return caseKey{fd.id, fd.first.Reason, fd.first.Cause, fd.first.Heals}
 }
 
 // bareFacts are those of a refusal alone, without what is known of its lane.

@@ -80,5 +80,8 @@ func left(s *Status) []string {
 		c := &s.Cases[i]
 		out = append(out, fmt.Sprintf("case %d: %s refused by the upstream (%s)", c.Place, items(c.Items), c.Refusal.Reason))
 	}
+	if more := s.CaseCounts.Cases - len(s.Cases); more > 0 {
+		out = append(out, fmt.Sprintf("%d more cases: see `weir quarantine ls`", more))
+	}
 	return out
 }

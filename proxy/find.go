@@ -232,7 +232,7 @@ func (d *finder) places() []TracePlace {
 		return nil
 	}
 	f := d.f
-	stats, cases := f.snapshot()
+	stats, cases := f.q.Snapshot()
 	lanes := make(map[queue.LaneID]*LaneStatus, len(stats.Lanes))
 	for i := range stats.Lanes {
 		l := f.laneStatus(stats.Lanes[i])

@@ -1,6 +1,10 @@
 package proxy
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // forwardMetrics counts what became of what was sent.
 type forwardMetrics struct {
@@ -12,6 +16,8 @@ type forwardMetrics struct {
 	presumed    prometheus.Counter
 	duplicates  prometheus.Counter
 	restamped   prometheus.Counter
+
+	sentBytes atomic.Int64 // of requests, as encoded
 }
 
 func newForwardMetrics() *forwardMetrics {
@@ -46,6 +52,7 @@ func newForwardMetrics() *forwardMetrics {
 func (m *forwardMetrics) count(o *Outcome, items int) {
 	m.outcomes.WithLabelValues(o.Kind.String(), o.Reason).Inc()
 	m.items.WithLabelValues(o.Kind.String()).Add(float64(items))
+	m.sentBytes.Add(int64(o.Exchange.SentBytes))
 }
 
 // Collectors returns the forwarder's metrics, to be registered once.

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"time"
@@ -23,13 +24,15 @@ const (
 type Status struct {
 	Queue         queue.Stats
 	Lanes         []LaneStatus
-	Cases         []CaseStatus
+	Cases         []CaseStatus // the first hundred, those that need a person first
+	CaseCounts    CaseCounts   // of all
 	UpstreamURL   string
 	LastDelivered time.Time // zero: nothing yet in this process
 	UpstreamWait  *Wait     // set while everything waits
 	Stopped       string    // why no new data is taken; empty: it is
 	Problems      []string  // what needs a person
 	Restamped     int64     // traces whose times were moved, in this process
+	SentBytes     int64     // of requests, as encoded, in this process
 }
 
 // Wait is a pause in force.
@@ -59,8 +62,10 @@ type LaneStatus struct {
 
 // Status reports the pipeline's state. a may be nil.
 func (f *Forwarder) Status(a *Acceptor) Status {
-	stats, cases := f.snapshot()
-	s := Status{Queue: stats, UpstreamURL: f.dest.Load().UpstreamURL, Restamped: f.starts.moved.Load()}
+	stats, cases := f.q.Snapshot()
+	s := Status{
+		Queue: stats, UpstreamURL: f.dest.Load().UpstreamURL, Restamped: f.starts.moved.Load(), SentBytes: f.m.sentBytes.Load(),
+	}
 	f.mu.Lock()
 	s.LastDelivered = f.lastDelivered
 	f.mu.Unlock()
@@ -73,26 +78,12 @@ func (f *Forwarder) Status(a *Acceptor) Status {
 	for i := range s.Queue.Lanes {
 		s.Lanes = append(s.Lanes, f.laneStatus(s.Queue.Lanes[i]))
 	}
-	s.Cases = f.caseStatuses(cases, s.Lanes)
-	s.Problems = f.problems(&s)
+	briefs := f.briefs(cases)
+	s.CaseCounts = countCases(briefs)
+	s.Problems = f.problems(&s, briefs) // by age
+	slices.SortStableFunc(briefs, func(a, b caseBrief) int { return cmp.Compare(a.urgency(), b.urgency()) })
+	s.Cases = f.caseStatuses(briefs[:min(len(briefs), maxStatusCases)], s.Lanes)
 	return s
-}
-
-// snapshot reads totals and cases that agree with each other: data that is
-// released or quarantined between the two readings would be in neither.
-func (f *Forwarder) snapshot() (stats queue.Stats, cases []queue.Case) {
-	const attempts = 5
-	for range attempts {
-		stats, cases = f.q.Stats(), f.q.Cases()
-		var items int64
-		for i := range cases {
-			items += cases[i].Items
-		}
-		if items == stats.Totals.Held+stats.Totals.Quarantined {
-			break
-		}
-	}
-	return stats, cases
 }
 
 func (f *Forwarder) laneStatus(q queue.LaneStats) LaneStatus {
@@ -163,49 +154,3 @@ func items(n int64) string {
 	return fmt.Sprintf("%d items", n)
 }
 
-// problems says in sentences what needs a person, each once.
-func (f *Forwarder) problems(s *Status) []string {
-	out := append([]string(nil), s.Queue.Reports...)
-	if r := s.Queue.Refusing; r != nil {
-		out = append(out, "New data is refused ("+r.Reason+"): "+r.Detail+".")
-	}
-	told := map[queue.LaneID]bool{} // lanes of which a case says it all
-	for i := range s.Cases {
-		c := &s.Cases[i]
-		told[c.Lane] = told[c.Lane] || c.Refusal.Heals
-		if problem := caseProblem(c); problem != "" {
-			out = append(out, problem)
-		}
-	}
-	for i := range s.Lanes {
-		l := &s.Lanes[i]
-		problem := ""
-		switch {
-		case told[l.ID]:
-		case l.State == LaneParked:
-			problem = fmt.Sprintf("Lane %d is refused by the upstream (%s) since %s: %s", l.ID, l.Reason, l.Since.UTC().Format(time.RFC3339), l.LastError)
-		case l.PendingItems > 0 && l.Lane.Credential == refKey && f.dest.Load().APIKey == "":
-			problem = fmt.Sprintf("Lane %d has %s and no key: set LANGSMITH_API_KEY and restart or reload weir.", l.ID, items(l.PendingItems))
-		case l.Remedy != "":
-			problem = fmt.Sprintf("Nothing gets through (%s): %s", l.Cause, l.Remedy)
-		}
-		if problem != "" && !slices.Contains(out, problem) {
-			out = append(out, problem)
-		}
-	}
-	return out
-}
-
-// caseProblem says what a person has to do about a case; empty: nothing.
-func caseProblem(c *CaseStatus) string {
-	top := c.Diagnosis.Top()
-	if c.Refusal.Heals && !needsPerson(top.Code) {
-		return ""
-	}
-	held := items(c.Items)
-	if c.WaitingItems > 0 {
-		held += fmt.Sprintf(" (and %d wait behind them)", c.WaitingItems)
-	}
-	return fmt.Sprintf("Case %d keeps %s that the upstream refused (%s, %s; see `weir quarantine show %d`). %s",
-		c.Place, held, top.Code, top.Confidence, c.Place, top.Remedy)
-}

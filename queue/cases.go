@@ -105,7 +105,18 @@ func (q *Queue) Release(p Place) error {
 // Cases lists the open cases with what they hold, oldest first.
 func (q *Queue) Cases() []Case {
 	q.mu.Lock()
-	defer q.mu.Unlock()
+	out := q.casesLocked()
+	q.mu.Unlock()
+	sortCases(out)
+	return out
+}
+
+func sortCases(all []Case) {
+	slices.SortFunc(all, func(a, b Case) int { return cmp.Compare(a.Place, b.Place) })
+}
+
+// casesLocked lists the open cases in no order. mu is held.
+func (q *Queue) casesLocked() []Case {
 	sums := map[Place]*tally{}
 	for _, s := range q.st.segments {
 		for b, t := range s.live {
@@ -129,7 +140,6 @@ func (q *Queue) Cases() []Case {
 		}
 		out = append(out, item)
 	}
-	slices.SortFunc(out, func(a, b Case) int { return cmp.Compare(a.Place, b.Place) })
 	return out
 }
 

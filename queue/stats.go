@@ -42,6 +42,25 @@ type LaneStats struct {
 // segments, not to the frames.
 func (q *Queue) Stats() Stats {
 	q.mu.Lock()
+	s := q.statsLocked()
+	q.mu.Unlock()
+	q.addMeasured(&s)
+	return s
+}
+
+// Snapshot reads the state of the queue and its cases, oldest first, at one
+// moment: what is kept back in the one is in the other.
+func (q *Queue) Snapshot() (Stats, []Case) {
+	q.mu.Lock()
+	s, cases := q.statsLocked(), q.casesLocked()
+	q.mu.Unlock()
+	q.addMeasured(&s)
+	sortCases(cases)
+	return s, cases
+}
+
+// statsLocked is what the state says. mu is held.
+func (q *Queue) statsLocked() Stats {
 	s := Stats{
 		Totals: q.st.totals(), Segments: len(q.segs), Reports: slices.Clone(q.reports),
 		MaxBytes: q.cfg.MaxBytes, MinFree: q.disk.minFreeBytes, Lanes: q.lanesLocked(),
@@ -49,11 +68,14 @@ func (q *Queue) Stats() Stats {
 	}
 	left := q.sharesLeftLocked()
 	s.HeldBytes, s.KeptBytes = s.MaxHeld-left[shareHeld], s.MaxKept-left[shareKept]
-	q.mu.Unlock()
+	return s
+}
+
+// addMeasured adds what does not belong to the state.
+func (q *Queue) addMeasured(s *Stats) {
 	s.UsedBytes, s.Refusing = q.disk.usedBytes(), q.disk.full.Load()
 	s.Blobs, s.BlobBytes = q.blobs.count(), q.disk.blobs.Load()
 	s.FreeBytes = q.disk.freeNow(false)
-	return s
 }
 
 // Lanes lists the lanes and what they have, by number.

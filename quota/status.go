@@ -26,7 +26,8 @@ type Status struct {
 	Windows     []Window
 	Projects    []ProjectStatus
 	Orders      []Order
-	TurnRelease int64 // of what is held, let go at the month's turn at most; negative: all
+	Days        []DayTotals // of the month, those that are known, oldest first
+	TurnRelease int64       // of what is held, let go at the month's turn at most; negative: all
 }
 
 // ProjectStatus is one project's share.
@@ -64,9 +65,15 @@ func (g *Guard) status(account string) Status {
 		r := *s.Refused
 		out.Refused = &r
 	}
+	days := g.ledger.Days(account)
 	out.Forecast = Predict(&ForecastInput{
-		Now: now, Month: g.clock.month, Used: out.Used + out.Reserved, Limit: out.Limit, Days: g.ledger.Days(account), Since: s.Since,
+		Now: now, Month: g.clock.month, Used: out.Used + out.Reserved, Limit: out.Limit, Days: days, Since: s.Since,
 	})
+	for _, d := range days {
+		if MonthOf(d.Day.Begin()) == g.clock.month {
+			out.Days = append(out.Days, d)
+		}
+	}
 	sent := out.Used + out.Reserved
 	if out.Forecast.Known {
 		sent = out.Forecast.Projected

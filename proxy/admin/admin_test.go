@@ -35,6 +35,7 @@ import (
 // fakeSource is a weir made of functions; those left out do the least.
 type fakeSource struct {
 	admin.Caseworker
+	admin.Observer
 
 	status func(context.Context) (*weirv1.GetStatusResponse, error)
 	drain  func(context.Context, time.Duration, func(*weirv1.DrainResponse) error) error
@@ -45,6 +46,8 @@ type fakeSource struct {
 	release func(*weirv1.ReleaseHeldRequest) (*weirv1.ReleaseHeldResponse, error)
 	test    func(context.Context, func(*weirv1.SendTestResponse) error) error
 }
+
+func (f *fakeSource) Record(ctx context.Context) { <-ctx.Done() }
 
 func (f *fakeSource) SendTest(ctx context.Context, _ *weirv1.SendTestRequest, report func(*weirv1.SendTestResponse) error) error {
 	if f.test == nil {

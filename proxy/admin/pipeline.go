@@ -25,6 +25,9 @@ type Pipeline struct {
 
 	// Tester makes the tests of SendTest. Nil: there are none.
 	Tester func(context.Context, *weirv1.SendTestRequest, func(*weirv1.SendTestResponse) error) error
+
+	recorder recorder
+	pictures pictures
 }
 
 func (p *Pipeline) now() time.Time {
@@ -38,23 +41,36 @@ func (p *Pipeline) now() time.Time {
 func (p *Pipeline) Status(context.Context) (*weirv1.GetStatusResponse, error) {
 	s := p.Forwarder.Status(p.Acceptor)
 	now := p.now()
+	out := p.statusMessage(&s, now)
+	out.Lanes = laneMessages(&s, now)
+	for i := range s.Cases {
+		out.Cases = append(out.Cases, caseMessage(&s.Cases[i]))
+	}
+	return out, nil
+}
+
+// statusMessage is a status without its lanes and cases.
+func (p *Pipeline) statusMessage(s *proxy.Status, now time.Time) *weirv1.GetStatusResponse {
 	out := &weirv1.GetStatusResponse{
 		Version: p.Version, StartedAt: timestamppb.New(p.StartedAt), DataDir: p.DataDir,
 		Totals:   totalsMessage(s.Queue.Totals),
 		Disk:     diskMessage(&s.Queue),
 		Upstream: &weirv1.UpstreamStatus{Url: s.UpstreamURL, LastDeliveredAt: timestamp(s.LastDelivered)},
 		Problems: s.Problems, Draining: s.Stopped != "", RestampedTraces: s.Restamped,
+		Flow: p.flowMessage(s, now), CaseCounts: countsMessage(&s.CaseCounts),
 	}
 	if w := s.UpstreamWait; w != nil {
 		out.Upstream.WaitingReason, out.Upstream.NextAttempt = w.Reason, timestamp(w.Until)
 	}
+	return out
+}
+
+func laneMessages(s *proxy.Status, now time.Time) []*weirv1.Lane {
+	out := make([]*weirv1.Lane, 0, len(s.Lanes))
 	for i := range s.Lanes {
-		out.Lanes = append(out.Lanes, laneMessage(&s.Lanes[i], s.UpstreamURL, now))
+		out = append(out, laneMessage(&s.Lanes[i], s.UpstreamURL, now))
 	}
-	for i := range s.Cases {
-		out.Cases = append(out.Cases, caseMessage(&s.Cases[i]))
-	}
-	return out, nil
+	return out
 }
 
 func totalsMessage(t queue.Totals) *weirv1.Totals {

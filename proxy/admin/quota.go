@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 
@@ -171,11 +173,28 @@ func scopeMessage(s *quota.Status) *weirv1.QuotaScope {
 	for i := range s.Projects {
 		out.Projects = append(out.Projects, projectMessage(&s.Projects[i], s.Used))
 	}
+	out.Days = dayMessages(s)
 	for i := range s.Orders {
 		o := &s.Orders[i]
 		out.Releases = append(out.Releases, &weirv1.QuotaRelease{
 			Reason: string(o.Reason), Traces: optional32(o.Most), Project: o.Project, OldestFirst: o.Oldest, After: timestamp(o.After),
 		})
+	}
+	return out
+}
+
+// dayMessages are the days of an account's month. What was wanted on a day and
+// not sent on it was kept back, or is still pending: pending is the newest.
+func dayMessages(s *quota.Status) []*weirv1.QuotaDay {
+	out := make([]*weirv1.QuotaDay, len(s.Days))
+	pending := s.Reserved - s.Releasing
+	for i, d := range slices.Backward(s.Days) {
+		kept := max(d.Wanted-d.Counted, 0)
+		waiting := min(kept, max(pending, 0))
+		pending -= waiting
+		out[i] = &weirv1.QuotaDay{
+			Day: d.Day.Begin().Format(time.DateOnly), Traces: count32(d.Counted), TracesKeptBack: count32(kept - waiting),
+		}
 	}
 	return out
 }

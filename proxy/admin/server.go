@@ -61,6 +61,7 @@ type Source interface {
 	// time, and report is not called after SendTest has returned.
 	SendTest(ctx context.Context, req *weirv1.SendTestRequest, report func(*weirv1.SendTestResponse) error) error
 	Caseworker
+	Observer
 
 	// Ready says whether exports would be taken now, and in sentences without
 	// secrets why not, or what is wrong all the same.
@@ -121,6 +122,7 @@ func (c Config) Validate() error {
 // Server serves the admin API. Start it once, then Close it.
 type Server struct {
 	cfg     Config
+	src     Source
 	log     *slog.Logger
 	handler http.Handler // of Addr
 	metrics http.Handler // of MetricsAddr
@@ -143,7 +145,7 @@ func New(cfg Config, src Source) (*Server, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, failed: make(chan error, 1)}
+	s := &Server{cfg: cfg, src: src, log: cfg.Logger, failed: make(chan error, 1)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -194,6 +196,7 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 	s.serveLocked(ln, s.handler)
 	s.addr = ln.Addr()
+	s.serving.Go(func() { s.src.Record(s.stopping) }) //nolint:contextcheck // it ends with the server, not with its start
 	return nil
 }
 

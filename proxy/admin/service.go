@@ -30,13 +30,14 @@ type service struct {
 	log      *slog.Logger
 	stopping context.Context // of the server; not a call's
 	testing  sync.Mutex      // held while a test runs
+	watchers chan struct{}   // one token for each watch
 }
 
 var _ weirv1connect.AdminServiceHandler = (*service)(nil)
 
 // registerService adds the AdminService and its reflection to mux.
 func (s *Server) registerService(mux *http.ServeMux, src Source) {
-	svc := &service{src: src, log: s.log, stopping: s.stopping}
+	svc := &service{src: src, log: s.log, stopping: s.stopping, watchers: make(chan struct{}, maxWatchers)}
 	opts := []connect.HandlerOption{
 		connect.WithReadMaxBytes(maxRequestBytes),
 		connect.WithRecover(svc.recovered),

@@ -90,7 +90,14 @@ func overBothVersions(t *testing.T, test drainCase) {
 func (b *bubble) serve(t *testing.T, drain func(context.Context, func(*weirv1.DrainResponse) error) error,
 ) (*Server, weirv1connect.AdminServiceClient) {
 	t.Helper()
-	s, err := New(Config{Addr: "unix:unused", Gatherer: prometheus.NewRegistry()}, &drainSource{drain: drain})
+	return b.serveSource(t, &drainSource{drain: drain})
+}
+
+// serveSource starts a server that shows src, until the test ends. Nothing is
+// recorded.
+func (b *bubble) serveSource(t *testing.T, src Source) (*Server, weirv1connect.AdminServiceClient) {
+	t.Helper()
+	s, err := New(Config{Addr: "unix:unused", Gatherer: prometheus.NewRegistry()}, src)
 	if err != nil {
 		t.Fatal(err)
 	}
