@@ -47,12 +47,12 @@ function uses(store) {
   return [
     bar(rows),
     table('What takes the disk', [
-      { title: 'What' }, { title: 'Size', number: true }, { title: 'Items', number: true }, { title: 'Could be freed', number: true }, { title: 'How' },
+      { title: 'What' }, { title: 'Size', number: true }, { title: 'Items', number: true }, { title: 'Could be freed', number: true }, { title: 'By the command' },
     ], rows.map((u) => ({ key: `use-${u.kind}`, cells: [
       [h('span', { class: `key use-${u.kind}`, 'aria-hidden': 'true' }), words(u.kind), h('br'), h('span', { class: 'fine' }, MEANINGS[u.kind] ?? '',
         u.oldestAt && [', oldest of ', at(u.oldestAt)])],
       bytes(u.bytes), num(u.items) > 0 ? count(u.items) : '–', num(u.discardableBytes) > 0 ? bytes(u.discardableBytes) : '–',
-      u.command ? h('code', null, u.command) : 'by itself, or not']}))),
+      u.command ? h('code', null, u.command) : '–']}))),
     lanes(store),
     h('p', { class: 'fine' }, `As of ${clock(answeredMs)}.`),
   ];
