@@ -168,7 +168,7 @@ func TestDiscardGivesSharesBack(t *testing.T) {
 	if s := r.f.QuotaStatus()[0]; s.Reserved != 3 {
 		t.Fatalf("%d shares are taken, want 3", s.Reserved)
 	}
-	if counts := r.f.CountTraces(t.Context(), c.Place); counts[c.Place] != (TraceCount{Traces: 3}) {
+	if counts := r.f.CountTraces(t.Context(), c); counts[c.Place].Traces != 3 || counts[c.Place].AtLeast || len(counts[c.Place].First) != 3 {
 		t.Errorf("it has %+v", counts)
 	}
 	dry, err := r.f.DiscardCase(t.Context(), c.Place, true)

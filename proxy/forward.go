@@ -131,6 +131,8 @@ type Forwarder struct {
 	leases        uint64               // so far, of all lanes
 	casework      map[queue.Place]bool // cases that a person is having released or discarded
 	holdError     string               // the last one logged
+
+	counts traceCounts
 }
 
 // laneRun is what this process knows of a lane's sending.

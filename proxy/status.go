@@ -153,4 +153,3 @@ func items(n int64) string {
 	}
 	return fmt.Sprintf("%d items", n)
 }
-

@@ -51,6 +51,7 @@ func runDev(ctx context.Context, s *settings, o devOptions, c *console) (err err
 		s.DataDir = filepath.Join(dir, "data")
 	}
 	s.Upstream, s.APIKey = "http://"+l.Addr().String(), "lsv2_pt_dev_0000000000"
+	s.noReload = "this is weir dev, which goes to a look-alike of LangSmith whatever the configuration says; start it again"
 	if err := checkExposure(s); err != nil {
 		return &exitError{code: exitUsage, err: err}
 	}

@@ -10,7 +10,7 @@ import (
 // sentence without a full stop, and what varies is in the attributes. JSON
 // times are those of slog (RFC 3339 with fractions).
 func newLogger(s *settings, w io.Writer) *slog.Logger {
-	options := &slog.HandlerOptions{Level: s.LogLevel}
+	options := &slog.HandlerOptions{Level: s.leveler()}
 	if s.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}

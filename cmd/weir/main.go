@@ -51,6 +51,8 @@ type commandLine struct {
 	SendTest   sendTestCmd   `cmd:"" name:"send-test" help:"Send one real trace the whole way to LangSmith and read it back."`
 	Drain      drainCmd      `cmd:"" help:"Stop taking data, deliver what is pending and report what could not go."`
 	Import     importCmd     `cmd:"" help:"Take in what weir quarantine export, or a LangSmith SDK, wrote."`
+	Reload     reloadCmd     `cmd:"" help:"Have a running weir read its configuration anew."`
+	LogLevel   logLevelCmd   `cmd:"" name:"log-level" help:"Show or change how much a running weir logs."`
 	Config     configCmd     `cmd:"" help:"Show the effective configuration and where each value comes from."`
 	Version    versionCmd    `cmd:"" help:"Show the version."`
 	Help       helpCmd       `cmd:"" hidden:"" help:"Show help for a command."`
@@ -164,6 +166,8 @@ func newParser(sys *system, exited *bool) (*kong.Kong, error) {
 		Quarantine: newQuarantineCmd(),
 		Find:       findCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
 		SendTest:   newSendTestCmd(),
+		Reload:     reloadCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
+		LogLevel:   logLevelCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
 		Drain:      drainCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
 		Import:     importCmd{adminFlags: adminFlags{Plugins: settingFlags(func(st *setting) bool { return st.name == "http_addr" })}},
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,11 +16,15 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	weirv1 "weir/proto/weir/v1"
+	"weir/proto/weir/v1/weirv1connect"
 )
 
 // fakeCases is what a fakeAdmin has in quarantine.
 type fakeCases struct {
+	weirv1connect.UnimplementedAdminServiceHandler
+
 	cases    []*weirv1.QuarantineCase
+	traceIDs []string
 	exchange *weirv1.CaseExchange
 	released *weirv1.ReleaseCasesRequest   // the last one
 	discards []*weirv1.DiscardCasesRequest // all of them
@@ -29,12 +34,19 @@ type fakeCases struct {
 	caseErr  error
 }
 
-func (f *fakeCases) ListCases(context.Context, *weirv1.ListCasesRequest) (*weirv1.ListCasesResponse, error) {
-	return &weirv1.ListCasesResponse{Cases: f.cases}, f.caseErr
+// ListCases gives two cases at a time, whatever is asked for.
+func (f *fakeCases) ListCases(_ context.Context, r *weirv1.ListCasesRequest) (*weirv1.ListCasesResponse, error) {
+	from, _ := strconv.Atoi(r.GetPageToken())
+	to := min(from+2, len(f.cases))
+	out := &weirv1.ListCasesResponse{Cases: f.cases[from:to], Counts: &weirv1.CaseCounts{Cases: int32(len(f.cases))}}
+	if to < len(f.cases) {
+		out.NextPageToken = strconv.Itoa(to)
+	}
+	return out, f.caseErr
 }
 
 func (f *fakeCases) GetCase(context.Context, *weirv1.GetCaseRequest) (*weirv1.GetCaseResponse, error) {
-	return &weirv1.GetCaseResponse{Case: f.cases[0], Exchange: f.exchange}, f.caseErr
+	return &weirv1.GetCaseResponse{Case: f.cases[0], Exchange: f.exchange, TraceIds: f.traceIDs}, f.caseErr
 }
 
 func (f *fakeCases) ReleaseCases(_ context.Context, r *weirv1.ReleaseCasesRequest) (*weirv1.ReleaseCasesResponse, error) {
@@ -91,6 +103,21 @@ func someCases() []*weirv1.QuarantineCase {
 	}
 }
 
+// manyCases are cases of two causes in turn.
+func manyCases(n int) []*weirv1.QuarantineCase {
+	var out []*weirv1.QuarantineCase
+	for i := range n {
+		kinds := someCases()
+		c := kinds[0]
+		if i%4 == 3 {
+			c = kinds[1]
+		}
+		c.Id = uint32(i + 1)
+		out = append(out, c)
+	}
+	return out
+}
+
 func TestQuarantineGolden(t *testing.T) {
 	exchange := &weirv1.CaseExchange{
 		Time: ago(26 * time.Hour), Method: "POST", Url: "https://api.smith.langchain.com/runs/multipart", HttpStatus: 403,
@@ -118,12 +145,13 @@ func TestQuarantineGolden(t *testing.T) {
 	}
 	for _, tt := range []c{
 		{name: "ls", fake: fakeCases{cases: all}, args: []string{"quarantine"}},
+		{name: "ls-many", fake: fakeCases{cases: manyCases(9)}, args: []string{"quarantine", "ls"}},
 		{name: "ls-json", fake: fakeCases{cases: all[1:2]}, args: []string{"quarantine", "ls", "--json"}},
 		{name: "empty", args: []string{"quarantine", "ls"}},
 		{name: "empty-json", args: []string{"quarantine", "ls", "--json"}},
-		{name: "show", fake: fakeCases{cases: all, exchange: exchange}, args: []string{"quarantine", "show", "3"}},
-		{name: "show-json", fake: fakeCases{cases: all, exchange: exchange}, args: []string{"quarantine", "show", "3", "--json"}},
-		{name: "show-person", fake: fakeCases{cases: all[1:], exchange: &weirv1.CaseExchange{Error: "connection reset"}}, args: []string{"quarantine", "show", "4"}},
+		{name: "show", fake: fakeCases{cases: all, exchange: exchange, traceIDs: []string{wardRoot, "019abc00-0000-7000-8000-000000000002"}}, args: []string{"quarantine", "show", "3"}},
+		{name: "show-json", fake: fakeCases{cases: all, exchange: exchange, traceIDs: []string{wardRoot}}, args: []string{"quarantine", "show", "3", "--json"}},
+		{name: "show-person", fake: fakeCases{cases: all[1:], traceIDs: []string{wardRoot}, exchange: &weirv1.CaseExchange{Error: "connection reset"}}, args: []string{"quarantine", "show", "4"}},
 		{name: "release", fake: fakeCases{cases: all[:1]}, args: []string{"quarantine", "release", "3"}},
 		{name: "release-own", fake: fakeCases{cases: all[:2]}, args: []string{"quarantine", "release", "--all", "--as-own-key", "--dry-run"}},
 		{name: "release-empty", args: []string{"quarantine", "release", "--all"}},

@@ -79,7 +79,7 @@ func (c *quarantineLsCmd) run(ctx context.Context, inv *invocation) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*statusTimeout)
 	defer cancel()
-	out, err := call.client.ListCases(ctx, &weirv1.ListCasesRequest{})
+	out, err := call.allCases(ctx)
 	if err != nil {
 		return call.explain(operation, err)
 	}

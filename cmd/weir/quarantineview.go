@@ -76,10 +76,8 @@ func writeQuarantine(con *console, l *weirv1.ListCasesResponse) {
 		{title: "WAITING BEHIND IT", right: true},
 	}, rows, con.OutColor)
 	fmt.Fprintln(con.Out)
-	for _, c := range l.GetCases() {
-		if c.GetRemedy() != "" {
-			fmt.Fprintf(con.Out, "%s %s\n", paint(fmt.Sprintf("Case %d:", c.GetId()), bold, con.OutColor), oneLine(c.GetRemedy(), maxSentence))
-		}
+	for _, r := range remedies(l.GetCases()) {
+		fmt.Fprintf(con.Out, "%s %s\n", paint(r.caseNames()+":", bold, con.OutColor), oneLine(r.text, maxSentence))
 	}
 	fmt.Fprintf(con.Out, "`weir quarantine show %d` shows one in full.\n", l.GetCases()[0].GetId())
 }
@@ -122,6 +120,7 @@ func writeCase(con *console, r *weirv1.GetCaseResponse) {
 	}
 	fmt.Fprintln(con.Out)
 	fmt.Fprintln(con.Out, laneLine(c))
+	section(con, "Traces", traceLines(c, r.GetTraceIds()))
 	section(con, "Why", c.GetEvidence())
 	section(con, "What to do", []string{c.GetRemedy()})
 	var others []string

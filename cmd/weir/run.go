@@ -40,6 +40,8 @@ func (w *weir) serve(ctx context.Context, signals <-chan os.Signal) error {
 			}
 			w.log.Info("stopping; a second signal cuts it short", slog.String("signal", sig.String()))
 			waiting = false
+		case answer := <-w.reloads:
+			answer <- w.reload() // there is room for one
 		case <-ctx.Done():
 			waiting = false
 		case cause = <-w.failed:
@@ -48,6 +50,7 @@ func (w *weir) serve(ctx context.Context, signals <-chan os.Signal) error {
 			waiting = false
 		}
 	}
+	close(w.ending)
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.settings.ShutdownTimeout)
 	defer cancel()
 	hurried := make(chan struct{})
@@ -70,34 +73,6 @@ func (w *weir) serve(ctx context.Context, signals <-chan os.Signal) error {
 	cancel()
 	<-hurried
 	return errors.Join(cause, err)
-}
-
-// reload takes the settings that can change while weir runs.
-func (w *weir) reload() {
-	next, err := w.settings.reload()
-	if err == nil {
-		err = checkUpstream(next)
-	}
-	if err != nil {
-		w.log.Error("the configuration was not reloaded; weir goes on as before", slog.Any("error", err))
-		return
-	}
-	if next.Upstream != w.settings.Upstream || next.CAFile != w.settings.CAFile {
-		if err := w.changeUpstream(next); err != nil {
-			w.log.Error("the configuration was not reloaded; weir goes on as before", slog.Any("error", err))
-			return
-		}
-	}
-	changed, fixed := w.settings.apply(next)
-	w.forwarder.SetDestination(destination(w.settings))
-	w.forwarder.SetStartWindow(w.settings.startWindow())
-	if err := w.forwarder.SetQuotaRules(w.settings.quotaRules()); err != nil {
-		w.log.Error("the quota's settings were not taken", slog.Any("error", err))
-	}
-	if len(fixed) > 0 {
-		w.log.Warn("some changed settings need a restart to take effect", slog.Any("settings", fixed))
-	}
-	w.log.Info("configuration reloaded", slog.Any("changed", changed))
 }
 
 // changeUpstream has everything go to the upstream of next.

@@ -3,6 +3,8 @@ package main
 import (
 	"log/slog"
 	"time"
+
+	"weir/proxy/admin"
 )
 
 // settings is the whole configuration of a weir, parsed and bounded. Fields
@@ -70,6 +72,13 @@ type settings struct {
 
 	input configInput
 
+	// level is what the log of this process goes by; nil before leveler.
+	level *admin.LogLevel
+
+	// noReload says why the configuration cannot be read anew while weir runs;
+	// empty: it can.
+	noReload string
+
 	// testHurry divides the pauses of send tests; 0 outside of tests.
 	testHurry time.Duration
 }
@@ -104,6 +113,15 @@ type limitSettings struct {
 // reload reads the configuration again from the same flags, environment and
 // file. It leaves s as it is.
 func (s *settings) reload() (*settings, error) { return loadSettings(s.input) }
+
+// leveler is the level that the log goes by: LogLevel, until somebody has it
+// changed while weir runs.
+func (s *settings) leveler() *admin.LogLevel {
+	if s.level == nil {
+		s.level = admin.NewLogLevel(s.LogLevel, nil)
+	}
+	return s.level
+}
 
 // from says where the named setting's value came from, for messages:
 // "environment variable LANGSMITH_ENDPOINT". The name must be in the table.

@@ -51,6 +51,9 @@ type weir struct {
 	at      listening
 	serving sync.WaitGroup
 	failed  chan error // cap 2: a listener that failed while serving
+
+	reloads chan chan<- reloaded // asked for over the admin API
+	ending  chan struct{}        // closed once weir is being stopped
 }
 
 // metricsRegistry is where parts register metrics and /metrics reads them.
@@ -66,7 +69,7 @@ func startWeir(ctx context.Context, s *settings, logger *slog.Logger) (*weir, er
 }
 
 func startWeirWith(ctx context.Context, s *settings, logger *slog.Logger, metrics metricsRegistry) (_ *weir, err error) {
-	w := &weir{settings: s, log: logger, metrics: metrics, failed: make(chan error, 2)}
+	w := &weir{settings: s, log: logger, metrics: metrics, failed: make(chan error, 2), reloads: make(chan chan<- reloaded), ending: make(chan struct{})}
 	w.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var undo []func()
 	defer func() {
@@ -183,7 +186,7 @@ func (w *weir) startAdmin(ctx context.Context) (err error) {
 	s := w.settings
 	source := &admin.Pipeline{
 		Version: buildVersion(), DataDir: s.DataDir, StartedAt: time.Now(), Acceptor: w.acceptor, Forwarder: w.forwarder,
-		Tester: w.sendTest,
+		Tester: w.sendTest, Reloader: w.askReload, Log: s.leveler(),
 	}
 	w.admin, err = admin.New(admin.Config{
 		Addr: string(s.AdminAddr), MetricsAddr: string(s.MetricsAddr), Token: s.AdminToken.reveal(),
@@ -367,6 +370,9 @@ func (s *settings) apply(next *settings) (changed, fixed []string) {
 			s.Upstream = next.Upstream
 		case st.name == "ca_file":
 			s.CAFile = next.CAFile
+		case st.name == "log_level":
+			s.LogLevel = next.LogLevel
+			s.leveler().Configure(next.LogLevel)
 		case st.name == "start_time_window", st.name == "start_time_window_hours", st.name == "start_time_window_policy":
 			// Taken below, all at once.
 		case st.group == groupQuota && !atStart(st.name):

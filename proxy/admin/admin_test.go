@@ -37,6 +37,9 @@ type fakeSource struct {
 	admin.Caseworker
 	admin.Observer
 
+	reload   func(context.Context) (*weirv1.ReloadResponse, error)
+	logLevel *admin.LogLevel
+
 	status func(context.Context) (*weirv1.GetStatusResponse, error)
 	drain  func(context.Context, time.Duration, func(*weirv1.DrainResponse) error) error
 	ready  func() (bool, []string)
@@ -48,6 +51,12 @@ type fakeSource struct {
 }
 
 func (f *fakeSource) Record(ctx context.Context) { <-ctx.Done() }
+
+func (f *fakeSource) Reload(ctx context.Context) (*weirv1.ReloadResponse, error) {
+	return f.reload(ctx)
+}
+
+func (f *fakeSource) LogLevel() *admin.LogLevel { return f.logLevel }
 
 func (f *fakeSource) SendTest(ctx context.Context, _ *weirv1.SendTestRequest, report func(*weirv1.SendTestResponse) error) error {
 	if f.test == nil {

@@ -4,20 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"connectrpc.com/connect"
 
 	weirv1 "weir/proto/weir/v1"
 	"weir/proxy"
+	"weir/queue"
 )
 
 // Caseworker is what a person does with quarantine, and the search for a trace.
 // Requests are valid when it gets them, but for what only it can know. Errors
 // are connect's where a caller can act on them.
 type Caseworker interface {
-	// ListCases returns what is in quarantine.
-	ListCases(ctx context.Context) (*weirv1.ListCasesResponse, error)
+	// ListCases returns a page of what is in quarantine. req's page size is from 1
+	// to 1,000.
+	ListCases(ctx context.Context, req *weirv1.ListCasesRequest) (*weirv1.ListCasesResponse, error)
 	// GetCase returns one case in full.
 	GetCase(ctx context.Context, id uint32) (*weirv1.GetCaseResponse, error)
 	// ReleaseCases makes what cases hold pending again.
@@ -35,12 +38,58 @@ type Caseworker interface {
 const findTimeout = 30 * time.Second
 
 // ListCases implements weirv1connect.AdminServiceHandler.
-func (s *service) ListCases(ctx context.Context, _ *weirv1.ListCasesRequest) (*weirv1.ListCasesResponse, error) {
-	out, err := s.src.ListCases(ctx)
+func (s *service) ListCases(ctx context.Context, req *weirv1.ListCasesRequest) (*weirv1.ListCasesResponse, error) {
+	size, err := pageSize(req.GetPageSize())
+	if err != nil {
+		return nil, err
+	}
+	switch state := proxy.CaseState(req.GetState()); state {
+	case "", proxy.CaseProbing, proxy.CaseNeedsPerson, proxy.CaseReleasing:
+	default:
+		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("state %q: a case is %s, %s or %s",
+			clipName(req.GetState()), proxy.CaseProbing, proxy.CaseNeedsPerson, proxy.CaseReleasing))
+	}
+	if _, err := casesAfter(req.GetPageToken()); err != nil {
+		return nil, err
+	}
+	req.PageSize = size
+	out, err := s.src.ListCases(ctx, req)
 	if err != nil {
 		return nil, s.callError(ctx, "ListCases", err)
 	}
 	return out, nil
+}
+
+// The size of a page, and of one where none is asked for.
+const (
+	defaultPage = 100
+	maxPage     = 1000
+)
+
+// pageSize checks how many entries of a list are asked for.
+func pageSize(n int32) (int32, error) {
+	switch {
+	case n == 0:
+		return defaultPage, nil
+	case n < 0 || n > maxPage:
+		return 0, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("page_size is %d; it must be from 1 to %d, or 0 for %d", n, maxPage, defaultPage))
+	default:
+		return n, nil
+	}
+}
+
+// casesAfter reads a page token: the last case of the page before. Cases that
+// come and go meanwhile move no page.
+func casesAfter(token string) (queue.Place, error) {
+	if token == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(token, 10, 32)
+	if err != nil || n == 0 {
+		return 0, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf(
+			"page_token %q is none; give next_page_token of the answer before, or nothing for the first page", clipName(token)))
+	}
+	return queue.Place(n), nil
 }
 
 // GetCase implements weirv1connect.AdminServiceHandler.

@@ -17,12 +17,14 @@ import (
 // ward is a source whose casework fails as a test says. It counts the calls.
 type ward struct {
 	err   error
+	asked *weirv1.ListCasesRequest
 	calls int
 	id    proxy.TraceID
 }
 
-func (w *ward) ListCases(context.Context) (*weirv1.ListCasesResponse, error) {
+func (w *ward) ListCases(_ context.Context, req *weirv1.ListCasesRequest) (*weirv1.ListCasesResponse, error) {
 	w.calls++
+	w.asked = req
 	return &weirv1.ListCasesResponse{}, w.err
 }
 
@@ -100,6 +102,27 @@ func TestCasesMustBeNamed(t *testing.T) {
 				t.Errorf("%s: %s: %v after %d calls, want one that says %q", tt.name, name, err, w.calls, tt.says)
 			}
 		}
+	}
+}
+
+func TestListCasesRefusesWhatCannotBe(t *testing.T) {
+	w := &ward{}
+	client := admin.Dial(start(t, admin.Config{}, &fakeSource{Caseworker: w}).Addr().String(), "")
+	for says, req := range map[string]*weirv1.ListCasesRequest{
+		"page_size is -1":   {PageSize: -1},
+		"page_size is 1001": {PageSize: 1001},
+		`page_token "x"`:    {PageToken: "x"},
+		`page_token "0"`:    {PageToken: "0"},
+		`page_token "-7"`:   {PageToken: "-7"},
+		`state "stuck"`:     {State: "stuck"},
+	} {
+		_, err := client.ListCases(t.Context(), req)
+		if connect.CodeOf(err) != connect.CodeInvalidArgument || !strings.Contains(err.Error(), says) || w.calls > 0 {
+			t.Errorf("%v: %v, want one that says %s", req, err, says)
+		}
+	}
+	if _, err := client.ListCases(t.Context(), &weirv1.ListCasesRequest{}); err != nil || w.asked.GetPageSize() != 100 {
+		t.Errorf("a request without a size asks for %d: %v", w.asked.GetPageSize(), err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -25,6 +26,11 @@ type Pipeline struct {
 
 	// Tester makes the tests of SendTest. Nil: there are none.
 	Tester func(context.Context, *weirv1.SendTestRequest, func(*weirv1.SendTestResponse) error) error
+
+	// Reloader reads the configuration anew. Nil: it cannot be.
+	Reloader func(ctx context.Context) (changed, needsRestart []string, err error)
+	// Log is the level of the process's log. Nil: it cannot be changed.
+	Log *LogLevel
 
 	recorder recorder
 	pictures pictures
@@ -147,6 +153,24 @@ func (p *Pipeline) Drain(ctx context.Context, timeout time.Duration, report func
 		})
 	})
 }
+
+// Reload implements Source.
+func (p *Pipeline) Reload(ctx context.Context) (*weirv1.ReloadResponse, error) {
+	if p.Reloader == nil {
+		return nil, connect.NewError(connect.CodeUnimplemented, errors.New("this weir cannot read its configuration anew"))
+	}
+	changed, needsRestart, err := p.Reloader(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			err = connect.NewError(connect.CodeFailedPrecondition, err)
+		}
+		return nil, err
+	}
+	return &weirv1.ReloadResponse{Changed: changed, NeedsRestart: needsRestart}, nil
+}
+
+// LogLevel implements Source.
+func (p *Pipeline) LogLevel() *LogLevel { return p.Log }
 
 // Ready implements Source: weir is ready while it takes exports.
 func (p *Pipeline) Ready() (ok bool, reasons []string) {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -18,8 +19,19 @@ import (
 )
 
 // ListCases implements Source.
-func (p *Pipeline) ListCases(ctx context.Context) (*weirv1.ListCasesResponse, error) {
-	return &weirv1.ListCasesResponse{Cases: p.caseMessages(ctx, p.Forwarder.Quarantine())}, nil
+func (p *Pipeline) ListCases(ctx context.Context, req *weirv1.ListCasesRequest) (*weirv1.ListCasesResponse, error) {
+	after, err := casesAfter(req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	page := p.Forwarder.Cases(proxy.CaseFilter{
+		After: after, Cause: diagnose.Code(req.GetCause()), State: proxy.CaseState(req.GetState()), Lane: queue.LaneID(req.GetLane()),
+	}, int(req.GetPageSize()))
+	out := &weirv1.ListCasesResponse{Cases: p.caseMessages(ctx, page.Cases), Counts: countsMessage(&page.Counts)}
+	if page.More {
+		out.NextPageToken = strconv.FormatUint(uint64(page.Cases[len(page.Cases)-1].Place), 10)
+	}
+	return out, nil
 }
 
 // GetCase implements Source.
@@ -28,9 +40,12 @@ func (p *Pipeline) GetCase(ctx context.Context, id uint32) (*weirv1.GetCaseRespo
 	if err != nil {
 		return nil, err
 	}
-	return &weirv1.GetCaseResponse{
-		Case: p.caseMessages(ctx, []proxy.CaseStatus{c})[0], Exchange: exchangeMessage(&c.Refusal.Exchange),
-	}, nil
+	traces := p.Forwarder.CountTraces(ctx, c)[c.Place]
+	out := &weirv1.GetCaseResponse{Case: quarantineMessage(&c, traces), Exchange: exchangeMessage(&c.Refusal.Exchange)}
+	for _, id := range traces.First {
+		out.TraceIds = append(out.TraceIds, runs.ID(id).String())
+	}
+	return out, nil
 }
 
 // chosen are the cases that a request names, all of them there.
@@ -169,14 +184,7 @@ func caseID(p queue.Place) uint32 { return uint32(min(p, math.MaxUint32)) }
 
 // caseMessages describes cases, their traces counted.
 func (p *Pipeline) caseMessages(ctx context.Context, cases []proxy.CaseStatus) []*weirv1.QuarantineCase {
-	if len(cases) == 0 {
-		return nil
-	}
-	places := make([]queue.Place, len(cases))
-	for i := range cases {
-		places[i] = cases[i].Place
-	}
-	traces := p.Forwarder.CountTraces(ctx, places...)
+	traces := p.Forwarder.CountTraces(ctx, cases...)
 	out := make([]*weirv1.QuarantineCase, len(cases))
 	for i := range cases {
 		out[i] = quarantineMessage(&cases[i], traces[cases[i].Place])

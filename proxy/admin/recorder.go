@@ -71,7 +71,9 @@ func (r *recorder) add(s sample) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, t := range []*track{&r.fine, &r.coarse} {
-		t.samples = slices.DeleteFunc(t.samples, func(old sample) bool { return !old.at.Before(s.at) })
+		for len(t.samples) > 0 && !t.last().at.Before(s.at) {
+			t.samples = t.samples[:len(t.samples)-1]
+		}
 	}
 	r.fine.add(s, finePoints)
 	if len(r.coarse.samples) == 0 || s.at.Equal(s.at.Truncate(coarseStep)) || s.at.Sub(r.coarse.last().at) >= coarseStep {

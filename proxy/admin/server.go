@@ -62,6 +62,7 @@ type Source interface {
 	SendTest(ctx context.Context, req *weirv1.SendTestRequest, report func(*weirv1.SendTestResponse) error) error
 	Caseworker
 	Observer
+	Operator
 
 	// Ready says whether exports would be taken now, and in sentences without
 	// secrets why not, or what is wrong all the same.

@@ -4125,7 +4125,9 @@ func (x *WatchRequest) GetWithoutQuota() bool {
 
 // WatchResponse is what became different since the message before. A list has
 // the entries that are new or changed, whole; those that went are named. A
-// message comes at least every 15 seconds, so that silence means trouble.
+// message comes at least every 15 seconds, so that silence means trouble. What
+// drifts with the clock alone (ages, forecasts, free space of the file system)
+// is brought up to date as often, and makes no message before.
 type WatchResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// When this was seen, by weir's clock.
