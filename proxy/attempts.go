@@ -160,6 +160,13 @@ func (a *attempts) remember(id queue.FrameID, known *attempt) {
 	a.frames[id] = known
 }
 
+// knows reports whether something is remembered of a frame.
+func (a *attempts) knows(id queue.FrameID) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.frames[id] != nil
+}
+
 // forget drops what is known of a frame that is settled.
 func (a *attempts) forget(id queue.FrameID) {
 	a.mu.Lock()

@@ -68,13 +68,16 @@ func (f *Forwarder) ExportCases(ctx context.Context, places []queue.Place, w io.
 type exporter struct {
 	f   *Forwarder
 	w   *exported.Writer
-	c   *CaseStatus
 	sum Exported
+
+	place   queue.Place // of what is written; Pending: it is in no case
+	bare    bool        // leave out what attachments in files of their own hold
+	omitted bool        // something was left out
 }
 
 // oneCase writes a case: what it is, and all it holds.
 func (e *exporter) oneCase(ctx context.Context, c *CaseStatus) error {
-	e.c = c
+	e.place = c.Place
 	top, x := c.Diagnosis.Top(), &c.Refusal.Exchange
 	about := &exported.Case{
 		Cause: string(top.Code), Confidence: string(top.Confidence), Evidence: top.Evidence, Remedy: top.Remedy,
@@ -96,7 +99,7 @@ func (e *exporter) oneCase(ctx context.Context, c *CaseStatus) error {
 func (e *exporter) unreadable(m *queue.FrameMeta, cause error) error {
 	e.sum.Unreadable += int64(m.Items)
 	return e.w.Write(&exported.Line{
-		Kind: exported.KindUnreadable, Case: uint64(e.c.Place), Time: m.AcceptedAt.UTC(), Frame: m.ID.String(), Items: int64(m.Items), Why: cause.Error(),
+		Kind: exported.KindUnreadable, Case: uint64(e.place), Time: m.AcceptedAt.UTC(), Frame: m.ID.String(), Items: int64(m.Items), Why: cause.Error(),
 	})
 }
 
@@ -123,7 +126,7 @@ type writeError struct{ cause error }
 func (e *writeError) Error() string { return e.cause.Error() }
 
 func (e *exporter) write(l *exported.Line) error {
-	l.Case = uint64(e.c.Place)
+	l.Case = uint64(e.place)
 	if err := e.w.Write(l); err != nil {
 		return &writeError{err}
 	}
@@ -155,7 +158,10 @@ func (e *exporter) spans(lane Lane, raw []byte, fr *queue.Frame) error {
 
 // operation writes a run operation, and before it its content that is kept aside.
 func (e *exporter) operation(op *runs.Op, at time.Time) error {
-	if op.Blob != "" {
+	switch {
+	case op.Blob != "" && e.bare:
+		e.omitted = true
+	case op.Blob != "":
 		if err := e.content(op); err != nil {
 			return err
 		}

@@ -128,7 +128,7 @@ func (f *Forwarder) Find(ctx context.Context, id TraceID) (Whereabouts, error) {
 	}
 	if first, last, ok := f.recent.find(id, fateDiscarded); ok {
 		w.Places = append(w.Places, TracePlace{
-			State: TraceDiscarded, Since: first, Last: last, Reason: reasonDiscarded, Detail: "Somebody discarded the case that it stood in.",
+			State: TraceDiscarded, Since: first, Last: last, Reason: reasonDiscarded, Detail: "Somebody discarded it: the case that it stood in, or frames of the queue.",
 		})
 	}
 	return w, nil

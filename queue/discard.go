@@ -38,8 +38,8 @@ func (q *Queue) Discard(ctx context.Context, p Place, d Discarding) (items int64
 		return 0, ErrClosed
 	}
 	for _, lane := range q.lanesAt(p) {
-		n, err := q.discardLane(ctx, lane, p, &d)
-		items += n
+		sum, err := q.discardLane(ctx, lane, p, &d)
+		items += sum.Items
 		if err != nil {
 			return items, fmt.Errorf("discard case %d: %w", p, err)
 		}
@@ -65,39 +65,53 @@ func (q *Queue) lanesAt(p Place) (lanes []LaneID) {
 	return lanes
 }
 
+// DiscardSum is what a discard dropped.
+type DiscardSum struct {
+	Frames, Items, Bytes int64
+	// Leased frames stayed. They were asked for, and somebody had them.
+	Leased int64
+}
+
+func (s *DiscardSum) add(o DiscardSum) {
+	s.Frames += o.Frames
+	s.Items += o.Items
+	s.Bytes += o.Bytes
+	s.Leased += o.Leased
+}
+
 // discardLane drops what of a lane stands at a place.
-func (q *Queue) discardLane(ctx context.Context, lane LaneID, p Place, d *Discarding) (items int64, err error) {
+func (q *Queue) discardLane(ctx context.Context, lane LaneID, p Place, d *Discarding) (sum DiscardSum, err error) {
 	descriptor := q.descriptorOf(lane)
 	for ctx.Err() == nil {
 		// Not Lease: that keeps what cannot be read.
 		l, err := q.pick(LeaseOptions{Lane: lane, Place: p, MaxFrames: discardFrames, MaxRawBytes: maxSplitBytes, Only: d.Only})
 		if l == nil || err != nil {
-			return items, err
+			return sum, err
 		}
 		settlements := make([]Settlement, len(l.refs))
-		var n int64
+		var n DiscardSum
 		for i := range l.refs {
+			ref := &l.refs[i]
 			settlements[i] = Settlement{Frame: i, Result: ResultDropped, Reason: d.Reason}
-			n += int64(l.refs[i].info.items)
+			n.add(DiscardSum{Frames: 1, Items: int64(ref.info.items), Bytes: int64(ref.info.bytes)})
 			if d.Blobs == nil {
 				continue
 			}
-			ref := &l.refs[i]
 			switch f, err := q.ReadFrame(FrameID{ref.seg.id, ref.seq}); {
 			case err == nil:
 				settlements[i].Blobs = d.Blobs(descriptor, f)
 			case errors.Is(err, ErrDamaged) || errors.Is(err, errNotFound):
 			default:
 				l.Return()
-				return items, err
+				return sum, err
 			}
 		}
 		if err := l.Settle(settlements...); err != nil {
-			return items, err
+			return sum, err
 		}
-		items += n
+		sum.add(n)
 	}
-	return items, ctx.Err()
+	return sum, ctx.Err()
 }
 
 func (q *Queue) descriptorOf(lane LaneID) string {

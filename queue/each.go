@@ -26,7 +26,9 @@ type FrameMeta struct {
 	Place      Place
 	AcceptedAt time.Time // of the oldest of its items
 	Items      int
+	RawBytes   int64     // of its payload when decompressed
 	Bytes      int64     // as stored, header included
+	TraceCount int       // distinct traces
 	Traces     []TraceID // distinct; valid during the call
 	Leased     bool
 }
@@ -97,25 +99,12 @@ func (w *frameWalk) segment(s *segment) error {
 	if !want {
 		return w.interrupted()
 	}
-	opened := w.q.isClosed(s)
-	if opened {
+	if w.q.isClosed(s) {
 		defer w.q.closeIdle(s)
 	}
-	st, err := w.q.acquireStore(s)
-	var found []scannedFrame
-	if err == nil {
-		found, _, err = scanFrames(st)
-		w.q.releaseStore(s)
-	}
-	switch {
-	case err == nil:
-	case errors.Is(err, ErrClosed) && !w.q.closing.Load():
-		return nil // drained meanwhile: what it had has gone or is on a shelf
-	case !errors.Is(err, ErrDamaged) && w.q.storeUnavailable(err):
-		return fmt.Errorf("read segment %d: %w", s.id, err)
-	}
-	if w.filter.Newest {
-		slices.Reverse(found)
+	found, err := w.headers(s)
+	if err != nil {
+		return err
 	}
 	for i := range found {
 		if found[i].seq < from || found[i].seq >= next {
@@ -129,6 +118,27 @@ func (w *frameWalk) segment(s *segment) error {
 		}
 	}
 	return nil
+}
+
+// headers lists a segment's frames, settled ones too, in the filter's order.
+func (w *frameWalk) headers(s *segment) ([]scannedFrame, error) {
+	st, err := w.q.acquireStore(s)
+	var found []scannedFrame
+	if err == nil {
+		found, _, err = scanFrames(st, w.q.numbered(s))
+		w.q.releaseStore(s)
+	}
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrClosed) && !w.q.closing.Load():
+		return nil, nil // drained meanwhile: what it had has gone or is on a shelf
+	case !errors.Is(err, ErrDamaged) && w.q.storeUnavailable(err):
+		return nil, fmt.Errorf("read segment %d: %w", s.id, err)
+	}
+	if w.filter.Newest {
+		slices.Reverse(found)
+	}
+	return found, nil
 }
 
 // enter notes that the segment is seen, and says which of its frames are new
@@ -159,19 +169,8 @@ func (w *frameWalk) interrupted() error {
 
 // frame calls fn for a frame if it is live and wanted.
 func (w *frameWalk) frame(s *segment, f *scannedFrame) error {
-	if w.filter.Lane != 0 && w.filter.Lane != f.header.lane {
-		return nil
-	}
-	m := FrameMeta{
-		ID: FrameID{s.id, f.seq}, Lane: f.header.lane, AcceptedAt: time.UnixMilli(f.header.acceptedAtMS),
-		Items: int(f.header.items), Bytes: f.header.tally().bytes,
-	}
-	w.q.mu.Lock()
-	live := !s.gone.has(f.seq)
-	m.Place = w.q.st.placeOf(s.segmentState, f.seq, f.header.place)
-	m.Leased = !s.shelving && s.index != nil && f.seq < uint32(len(s.index.frames)) && s.index.frames[f.seq].state == frameLeased
-	w.q.mu.Unlock()
-	if !live || !w.wants(m.Place) {
+	m, wanted := w.describe(s, f)
+	if !wanted {
 		return nil
 	}
 	err := w.q.readFrame(s, f.seq, func(v []byte) { w.readTraces(v, f.header.traces) })
@@ -187,6 +186,24 @@ func (w *frameWalk) frame(s *segment, f *scannedFrame) error {
 	m.Traces = w.traces
 	w.done = !w.fn(m)
 	return nil
+}
+
+// describe says what the queue knows of a frame, but for its traces, and whether
+// it is live and wanted.
+func (w *frameWalk) describe(s *segment, f *scannedFrame) (m FrameMeta, wanted bool) {
+	if w.filter.Lane != 0 && w.filter.Lane != f.header.lane {
+		return m, false
+	}
+	m = FrameMeta{
+		ID: FrameID{s.id, f.seq}, Lane: f.header.lane, AcceptedAt: time.UnixMilli(f.header.acceptedAtMS),
+		Items: int(f.header.items), RawBytes: int64(f.header.rawBytes), Bytes: f.header.tally().bytes, TraceCount: int(f.header.traces),
+	}
+	w.q.mu.Lock()
+	live := f.seq < s.next && !s.gone.has(f.seq)
+	m.Place = w.q.st.placeOf(s.segmentState, f.seq, f.header.place)
+	m.Leased = !s.shelving && s.index != nil && f.seq < uint32(len(s.index.frames)) && s.index.frames[f.seq].state == frameLeased
+	w.q.mu.Unlock()
+	return m, live && w.wants(m.Place)
 }
 
 // readTraces copies a stored frame's trace ids. The header says how many there

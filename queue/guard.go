@@ -169,6 +169,16 @@ func (g *diskGuard) roomToFlush(indexBytes int64) bool {
 	return g.freeNow(true) >= need
 }
 
+// ballast is what the ballast takes at present.
+func (g *diskGuard) ballast() int64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.spent {
+		return 0
+	}
+	return g.ballastBytes
+}
+
 // release gives up the ballast, and reports whether there was any.
 func (g *diskGuard) release() bool {
 	g.mu.Lock()

@@ -198,6 +198,7 @@ func (q *Queue) closeIdle(s *segment) {
 		q.cfg.Logger.Warn("closing a segment failed", "segment", s.id, "error", err)
 	}
 	s.store, s.writable = nil, false
+	s.ahead.Store(0)
 }
 
 // measure adds up what the segments occupy. Sealed and closed segments do not

@@ -173,6 +173,7 @@ func childSettle(q *Queue, say func(string, ...any)) {
 		if c.r.IntN(10) > 0 {
 			continue
 		}
+		c.discardPending()
 		if len(c.cases) > 2 {
 			if c.r.IntN(2) == 0 {
 				c.discard(c.cases[0])
@@ -242,9 +243,34 @@ func (c *childSettler) settle(o LeaseOptions) {
 
 // discard drops what a case holds.
 func (c *childSettler) discard(p Place) {
+	c.dropping(func(d Discarding) error {
+		_, err := c.q.Discard(context.Background(), p, d)
+		return err
+	})
+}
+
+// discardPending drops some pending frames.
+func (c *childSettler) discardPending() {
+	frames, _, err := c.q.Frames(context.Background(), FrameQuery{FrameFilter: FrameFilter{Places: isPending}, Max: 1 + c.r.IntN(8)})
+	if err != nil {
+		return
+	}
+	only := map[FrameID]bool{}
+	for _, m := range frames {
+		only[m.ID] = true
+	}
+	c.dropping(func(d Discarding) error {
+		d.Only = only
+		_, err := c.q.DiscardPending(context.Background(), PendingDiscard{Discarding: d})
+		return err
+	})
+}
+
+// dropping says what a discard drops, before and after.
+func (c *childSettler) dropping(discard func(Discarding) error) {
 	f := failer{}
 	var gone []uint64
-	_, err := c.q.Discard(context.Background(), p, Discarding{Reason: "discarded", Blobs: func(_ string, frame Frame) []string {
+	err := discard(Discarding{Reason: "discarded", Blobs: func(_ string, frame Frame) []string {
 		ids, blobs := frameIDs(f, frame), frameBlobs(f, c.q, frame)
 		sayIDs(c.say, "settling", ids)
 		gone = append(gone, ids...)

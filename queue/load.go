@@ -18,7 +18,7 @@ func (q *Queue) load(s *segment) error {
 	st, err := q.acquireStore(s)
 	var found []scannedFrame
 	if err == nil {
-		found, _, err = scanFrames(st)
+		found, _, err = scanFrames(st, q.numbered(s))
 		q.releaseStore(s)
 	}
 	switch {
@@ -64,6 +64,13 @@ func (q *Queue) load(s *segment) error {
 	return err
 }
 
+// numbered is how many frames a segment has, settled ones too.
+func (q *Queue) numbered(s *segment) uint32 {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return s.next
+}
+
 // storeUnavailable reports whether an error says that the segment could be
 // read another time: space is short, files are too many, weir is closing.
 func (q *Queue) storeUnavailable(err error) bool {
@@ -89,8 +96,9 @@ func lostEvents(s *segmentState, have map[bucket]tally) []event {
 
 // scanFrames lists the frames of a database by their headers. Frames whose
 // headers are damaged are listed apart by their numbers; a database that ends
-// early gives what came before and an error.
-func scanFrames(st store) (found []scannedFrame, bad []uint32, err error) {
+// early gives what came before and an error. There may be about expect of them.
+func scanFrames(st store, expect uint32) (found []scannedFrame, bad []uint32, err error) {
+	found = make([]scannedFrame, 0, min(expect, maxSegmentFrames))
 	err = guardFaults(func() error {
 		return st.Scan([]byte(keyFrame), func(key, value []byte) error {
 			seq, err := seqOf(key)

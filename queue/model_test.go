@@ -29,7 +29,7 @@ type model struct {
 	delivered int64
 	dropped   int64
 	quota     int64            // items dropped by their export
-	discarded int64            // items dropped with their case
+	discarded int64            // items dropped with their case, or while pending
 	cases     map[Place]string // data
 	holds     map[Place]bool   // cases that are holds
 	opened    Place            // the last case
@@ -73,6 +73,8 @@ func TestQueueBehavesLikeTheModel(t *testing.T) {
 			"case":    m.openCase,
 			"release": m.release,
 			"discard": m.discard,
+			"drop":    m.discardPending,
+			"list":    m.list,
 			"close":   m.closeCase,
 			"note":    m.setNote,
 			"blob":    m.dropBlob,

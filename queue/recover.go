@@ -203,7 +203,7 @@ func (r *recovery) open(s *segment) (store, error) {
 func (r *recovery) replay(s *segment) {
 	st := r.q.st
 	st.segments[s.id] = s.segmentState
-	frames, bad, err := scanFrames(s.store)
+	frames, bad, err := scanFrames(s.store, 0)
 	if err != nil {
 		r.damage("segment %d could be read only in part: %v", s.id, err)
 		s.damaged = true
@@ -294,7 +294,7 @@ func (r *recovery) adoptShelves() error {
 			continue
 		}
 		r.q.st.segments[f.id] = st
-		frames, _, err := scanFrames(db)
+		frames, _, err := scanFrames(db, 0)
 		if err != nil {
 			r.damage("shelf %d could be read only in part: %v", f.id, err)
 		}

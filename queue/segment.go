@@ -57,6 +57,7 @@ type segment struct {
 	floorMS    int64 // its frames are accepted at this time or later: after those of older segments
 
 	usage          atomic.Int32 // percent full, written by the committer
+	ahead          atomic.Int64 // bytes that are preallocated and not written, while it takes commits
 	measuredClosed bool         // diskBytes is final; guarded by Queue.mu
 }
 
@@ -315,6 +316,7 @@ func (s *segment) reserve(logNeed, indexNeed int64) error {
 		}
 		s.indexRoom = room
 	}
+	s.ahead.Store(max(0, s.logRoom+s.indexRoom-s.logBytes-s.indexBytes))
 	return nil
 }
 
@@ -347,6 +349,7 @@ func (s *segment) wrote(entries []entry) int64 {
 	logBytes, indexBytes := costs(entries)
 	s.logBytes += logBytes
 	s.indexBytes += indexBytes
+	s.ahead.Store(max(0, s.logRoom+s.indexRoom-s.logBytes-s.indexBytes))
 	return logBytes + indexBytes
 }
 

@@ -45,6 +45,7 @@ type commandLine struct {
 	Dev        devCmd        `cmd:"" help:"Run weir together with a LangSmith look-alike, to try things offline."`
 	Status     statusCmd     `cmd:"" help:"Show what a running weir holds and does."`
 	Quota      quotaCmd      `cmd:"" help:"Show and steer how the month's traces are kept to."`
+	Queue      queueCmd      `cmd:"" help:"Show what is on disk frame by frame, what takes the space, and free it."`
 	Quarantine quarantineCmd `cmd:"" help:"Show and settle what LangSmith refused."`
 	Find       findCmd       `cmd:"" help:"Tell where a trace is, and why."`
 	Doctor     doctorCmd     `cmd:"" help:"Find what keeps traces from reaching LangSmith, without sending one."`
@@ -163,6 +164,7 @@ func newParser(sys *system, exited *bool) (*kong.Kong, error) {
 		Doctor:     doctorCmd{Plugins: settingFlags(everySetting)},
 		Status:     statusCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
 		Quota:      newQuotaCmd(),
+		Queue:      newQueueCmd(),
 		Quarantine: newQuarantineCmd(),
 		Find:       findCmd{adminFlags: adminFlags{Plugins: settingFlags(adminSettings)}},
 		SendTest:   newSendTestCmd(),

@@ -16,13 +16,10 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	weirv1 "weir/proto/weir/v1"
-	"weir/proto/weir/v1/weirv1connect"
 )
 
 // fakeCases is what a fakeAdmin has in quarantine.
 type fakeCases struct {
-	weirv1connect.UnimplementedAdminServiceHandler
-
 	cases    []*weirv1.QuarantineCase
 	traceIDs []string
 	exchange *weirv1.CaseExchange

@@ -163,8 +163,8 @@ func (c *quarantineDiscardCmd) run(ctx context.Context, inv *invocation) error {
 	if err := c.check(operation); err != nil {
 		return err
 	}
-	if !c.DryRun && !c.Yes && !inv.inTTY {
-		return &exitError{code: exitUsage, err: errors.New(operation + ": it drops data for good, and nobody is at a terminal to confirm that; give --yes, or --dry-run to see what it is")}
+	if err := inv.mayDrop(operation, c.DryRun || c.Yes); err != nil {
+		return err
 	}
 	call, err := c.dial(inv)
 	if err != nil {
@@ -194,6 +194,16 @@ func (c *quarantineDiscardCmd) run(ctx context.Context, inv *invocation) error {
 	}
 	_, err = fmt.Fprintln(inv.Out, discardedSentence(c, out))
 	return written(operation, err)
+}
+
+// mayDrop refuses to drop data where that is neither agreed to nor anybody there
+// to be asked.
+func (s *system) mayDrop(operation string, agreed bool) error {
+	if agreed || s.inTTY {
+		return nil
+	}
+	return &exitError{code: exitUsage, err: errors.New(operation +
+		": it drops data for good, and nobody is at a terminal to confirm that; give --yes, or --dry-run to see what it is")}
 }
 
 // confirm asks at the terminal, and reports whether the answer is yes.

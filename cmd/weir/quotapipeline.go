@@ -17,11 +17,14 @@ func dividers() map[proxy.Protocol]proxy.Divider {
 	}
 }
 
+// ledgerDir is where the ledger is, below the data directory.
+const ledgerDir = "quota"
+
 // openQuota opens the ledger of traces and the guard before it. Nobody else has
 // the data directory: the queue is open.
 func (w *weir) openQuota(vault *proxy.Vault) (*proxy.Quota, error) {
 	s := w.settings
-	ledger, err := quota.OpenDisk(filepath.Join(s.DataDir, "quota"), w.log)
+	ledger, err := quota.OpenDisk(filepath.Join(s.DataDir, ledgerDir), w.log)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,8 @@ import (
 // fakeAdmin is an admin API that answers what a test tells it.
 type fakeAdmin struct {
 	fakeCases
+	fakeFrames
+	notYet // what no fake answers
 
 	status *weirv1.GetStatusResponse
 	err    error
@@ -40,6 +42,11 @@ type fakeAdmin struct {
 	// hold, when set, is closed by the test after it has seen what it wants;
 	// until then the stream stays open after the last message.
 	hold chan struct{}
+}
+
+// notYet is one level down, so that every fake comes before it.
+type notYet struct {
+	weirv1connect.UnimplementedAdminServiceHandler
 }
 
 func (f *fakeAdmin) GetStatus(context.Context, *weirv1.GetStatusRequest) (*weirv1.GetStatusResponse, error) {

@@ -186,7 +186,7 @@ func (w *weir) startAdmin(ctx context.Context) (err error) {
 	s := w.settings
 	source := &admin.Pipeline{
 		Version: buildVersion(), DataDir: s.DataDir, StartedAt: time.Now(), Acceptor: w.acceptor, Forwarder: w.forwarder,
-		Tester: w.sendTest, Reloader: w.askReload, Log: s.leveler(),
+		Tester: w.sendTest, Reloader: w.askReload, Log: s.leveler(), LedgerDir: filepath.Join(s.DataDir, ledgerDir),
 	}
 	w.admin, err = admin.New(admin.Config{
 		Addr: string(s.AdminAddr), MetricsAddr: string(s.MetricsAddr), Token: s.AdminToken.reveal(),

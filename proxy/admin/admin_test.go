@@ -36,6 +36,7 @@ import (
 type fakeSource struct {
 	admin.Caseworker
 	admin.Observer
+	admin.FrameKeeper
 
 	reload   func(context.Context) (*weirv1.ReloadResponse, error)
 	logLevel *admin.LogLevel

@@ -19,6 +19,7 @@ import (
 type Pipeline struct {
 	Version   string
 	DataDir   string
+	LedgerDir string // of the quota's ledger; empty: it is not on disk
 	StartedAt time.Time
 	Acceptor  *proxy.Acceptor
 	Forwarder *proxy.Forwarder

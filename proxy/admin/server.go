@@ -63,6 +63,7 @@ type Source interface {
 	Caseworker
 	Observer
 	Operator
+	FrameKeeper
 
 	// Ready says whether exports would be taken now, and in sentences without
 	// secrets why not, or what is wrong all the same.
