@@ -106,7 +106,7 @@ export function releaseHeld(scope) {
       const would = await call('ReleaseHeld', { ...request(values), dryRun: true });
       const n = num(would.traces);
       const text = n > 0 ? `${plural(n, 'trace')} would be released.` : 'There is no room now: the limit is reached. Raise it, or wait for the next month.';
-      return { text, possible: n > 0, confirm: `Release ${plural(n, 'trace')}` };
+      return { text, possible: n > 0, confirm: n > 0 ? `Release ${plural(n, 'trace')}` : 'Release' };
     },
     act: async (values) => {
       const done = await call('ReleaseHeld', request(values));
