@@ -106,7 +106,10 @@ test('held traces are released with a preview', async (t) => {
     await page.keyboard.press('Escape');
   });
   await t.test('as many as asked for, in the next month', async () => {
-    await weir.setClock(hoursTo(40));
+    const { scopes: [{ month }] } = await weir.call('GetQuota');
+    await weir.setClock(hoursTo(33));
+    await poll('the next month', async () => (await weir.call('GetQuota')).scopes[0].month !== month);
+    await weir.setClock(hoursTo(33) + 1); // the release has its place in the first minutes
     await weir.until('the turn, which releases a fifth of the limit', (s) => s.totals.deliveredItems === '12');
     await page.locator('#quota', { hasText: '8 traces are held' }).waitFor();
     await page.getByRole('button', { name: 'Release held traces…' }).click();
