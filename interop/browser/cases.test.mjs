@@ -112,3 +112,26 @@ test('a case is exported, found by a trace of it, and discarded', async (t) => {
   assert.equal((await page.content()).includes('nobody may see by chance'), false, 'content was shown unasked');
   assert.deepEqual(await troubleOf(page, 400), []);
 });
+
+test('more cases than are followed live are loaded when asked for, and released together', async (t) => {
+  const smith = await startSmith(t);
+  const weir = await Weir.start(t, smith);
+  await smith.refuse(REFUSAL);
+  const projects = Array.from({ length: 104 }, (_, i) => `project-${i}`);
+  for (const project of projects) await weir.send(1, { project });
+  await weir.until('the cases', (s) => s.caseCounts?.cases === 104);
+  const page = await openDashboard(t, weir);
+  await page.locator('#cases .lead', { hasText: '104 cases with 104 items' }).waitFor();
+  await poll('the live cases', async () => await page.locator('.case').count() === 100);
+  await page.getByRole('button', { name: 'Show more (4 left)' }).click();
+  await poll('the others', async () => await page.locator('.case').count() === 104);
+  assert.equal(new Set(await page.locator('.case').evaluateAll((all) => all.map((c) => c.id))).size, 104, 'a case is there twice');
+
+  await smith.take();
+  await page.getByRole('button', { name: 'Release all…' }).click();
+  await dialog(page).getByText('104 items of 104 cases: would be sent again.').waitFor();
+  await dialog(page).getByRole('button', { name: 'Release', exact: true }).click();
+  await noCaseLeft(page);
+  await weir.until('the delivery', (s) => s.totals.deliveredItems === '104');
+  assert.deepEqual(await troubleOf(page), []);
+});

@@ -177,8 +177,8 @@ export class Weir {
 }
 
 /** poll resolves to what look returns once that is true. */
-export async function poll(what, look) {
-  const limit = Date.now() + PATIENCE_MS;
+export async function poll(what, look, patienceMs = PATIENCE_MS) {
+  const limit = Date.now() + patienceMs;
   for (;;) {
     const seen = await look();
     if (seen) return seen;

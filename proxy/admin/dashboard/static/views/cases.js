@@ -132,17 +132,24 @@ export async function toggleCase(id, changed, keepOpen = false) {
   changed();
 }
 
-/** moreCases loads the next page of all cases. */
+/**
+ * moreCases loads the next page of all cases that has some which Watch does not
+ * follow: that follows the most urgent ones, pages are in order of age.
+ */
 export async function moreCases(store, changed) {
   if (further.loading) return;
   further.loading = true;
   further.error = '';
   changed();
   try {
-    const answer = await call('ListCases', { pageSize: PAGE, pageToken: further.next });
-    further.cases.push(...(answer.cases ?? []));
-    further.next = answer.nextPageToken ?? '';
-    further.loadedMs = store.now();
+    let fresh;
+    do {
+      const answer = await call('ListCases', { pageSize: PAGE, pageToken: further.next });
+      fresh = (answer.cases ?? []).filter((c) => !store.cases.has(c.id));
+      further.cases.push(...fresh);
+      further.next = answer.nextPageToken ?? '';
+      further.loadedMs = store.now();
+    } while (fresh.length === 0 && further.next);
   } catch (err) {
     further.error = err.message;
   }
