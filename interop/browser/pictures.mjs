@@ -12,11 +12,12 @@ const TRAFFIC_MS = 140_000;
 const EVERY_MS = 500;
 
 /**
- * traffic sends a while like a busy service; in the third quarter LangSmith takes
- * nothing, and then more slowly, so that there is a backlog to see. */
+ * traffic sends a while like a busy service; then LangSmith takes nothing for
+ * some seconds, and less than before after that, so that there is a backlog to see. */
 async function traffic(weir, smith) {
   const began = Date.now();
   let last = 0;
+  let peak = 0;
   let refused = '';
   const want = async (name, change) => {
     if (refused !== name) await change();
@@ -26,11 +27,13 @@ async function traffic(weir, smith) {
     if (Date.now() - last < EVERY_MS) return false;
     last = Date.now();
     const share = (last - began) / TRAFFIC_MS;
-    if (share > 0.5 && share < 0.75) await want('outage', () => smith.refuse({ status: 503 }));
-    if (share >= 0.75) await want('slow', () => smith.refuse({ latency: '800ms' }));
+    if (share > 0.5 && share < 0.62) await want('outage', () => smith.refuse({ status: 503 }));
+    if (share >= 0.62) await want('slow', () => smith.refuse({ latency: '500ms' }));
     const spans = { '': 120 + 50 * Math.sin(share * 14), 'outage': 350, 'slow': 40 }[refused];
     await weir.send(1, { project: 'checkout-agent', spans: Math.round(spans) });
-    return share >= 1;
+    const pending = Number((await weir.call('GetStatus')).totals.pendingItems);
+    peak = Math.max(peak, pending);
+    return share >= 1 || (refused === 'slow' && pending < peak * 0.6);
   }, TRAFFIC_MS + 60_000);
 }
 

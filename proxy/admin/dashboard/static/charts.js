@@ -22,7 +22,11 @@ function axis(extra) {
   };
 }
 
-const timeAxis = () => axis({ grid: { show: false }, space: 70, size: X_AXIS_PX, values: (_, ticks) => ticks.map((t) => clock(t * 1000).slice(0, 5)) });
+const timeAxis = () => axis({
+  grid: { show: false }, space: 76, size: X_AXIS_PX,
+  // Seconds where the ticks are closer than a minute.
+  values: (_, ticks, __, ___, step) => ticks.map((t) => clock(t * 1000).slice(0, step < 60 ? 8 : 5)),
+});
 
 function countAxis(write) {
   return axis({ size: 58, space: 34, values: (_, ticks) => ticks.map((t) => (t === null ? '' : write(t))) });

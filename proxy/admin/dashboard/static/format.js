@@ -27,7 +27,7 @@ export function perSecond(value) {
 /** bytes is a size in binary units, as the command line writes it. */
 export function bytes(value) {
   let size = num(value);
-  if (size < 1024) return `${size} B`;
+  if (size < 1024) return `${Math.round(size)} B`;
   let unit = -1;
   do {
     size /= 1024;
@@ -40,6 +40,12 @@ export const percent = (share) => `${share > 0 && share < 0.01 ? '<1' : Math.rou
 
 /** seconds of a duration such as "3.5s". */
 export const seconds = (duration) => (duration ? Number.parseFloat(duration) : 0);
+
+/** took is how long a call took: 212 ms, 3.5 s. */
+export function took(duration) {
+  const ms = seconds(duration) * 1000;
+  return ms < 1 ? 'less than 1 ms' : ms < 1000 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
 
 /** span is a length of time in one or two units: 40 s, 3 min, 2 h 5 min. */
 export function span(totalSeconds) {

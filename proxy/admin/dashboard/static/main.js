@@ -7,7 +7,7 @@ import { Store } from './store.js';
 import { moreCases, renderCases, toggleCase } from './views/cases.js';
 import { renderDisk } from './views/disk.js';
 import { find } from './views/find.js';
-import { renderFlow } from './views/flow.js';
+import { renderFlow, showSpan } from './views/flow.js';
 import { glance } from './views/glance.js';
 import { renderLanes } from './views/lanes.js';
 import { moreFrames, renderQueue, showQueue, toggleFrame } from './views/queue.js';
@@ -39,7 +39,7 @@ function render() {
   if (store.connection === 'locked') renderLocked();
   if (!seen) return;
   show('glance', glance(store));
-  renderFlow(store);
+  renderFlow(store, changed);
   renderCases(store);
   renderQuota(store);
   renderLanes(store);
@@ -151,6 +151,7 @@ function listFrames(filter) {
 const ACTIONS = {
   'retry': () => store.retry?.(),
   'close-toast': closeToast,
+  'show-span': ({ span: chosen }) => showSpan(chosen, changed),
   'open-case': ({ id }) => openCase(Number(id)),
   'toggle-case': ({ id }) => toggleCase(Number(id), changed),
   'more-cases': () => moreCases(store, changed),

@@ -2,7 +2,7 @@
 
 import { call } from '../api.js';
 import { button, h, show } from '../dom.js';
-import { ago, at, bytes, clock, count, due, num, plural, seconds, words } from '../format.js';
+import { ago, at, bytes, clock, count, due, num, plural, took, words } from '../format.js';
 
 const PAGE = 100;
 const STATES = { probing: ['warn', 'heals by itself'], needs_person: ['bad', 'needs you'], releasing: ['good', 'being released'] };
@@ -106,7 +106,7 @@ function exchange(x, c) {
   ];
   return [
     h('h4', null, 'The exchange'),
-    h('p', { class: 'fine' }, x.time && at(x.time), x.elapsed && `, took ${seconds(x.elapsed).toFixed(3)} s`,
+    h('p', { class: 'fine' }, x.time && at(x.time), x.elapsed && `, took ${took(x.elapsed)}`,
       x.requestId && `, LangSmith’s request id ${x.requestId}`),
     h('pre', { tabindex: '0', 'aria-label': 'Request' }, request.filter(Boolean).join('\n')),
     h('pre', { tabindex: '0', 'aria-label': 'Answer' }, answer.filter(Boolean).join('\n')),

@@ -1,24 +1,50 @@
 // What comes in and goes out, the backlog, and where all that was accepted is.
 
+import { call } from '../api.js';
 import { backlogData, draw, rowsOf, stepSeconds, throughputData } from '../charts.js';
-import { h, show, table } from '../dom.js';
+import { button, h, show, table } from '../dom.js';
 import { bytes, clock, count, num, percent, perSecond, plural, span, words } from '../format.js';
 import { draining } from './glance.js';
 
+const DAY_EVERY_MS = 60_000; // a step of the longer history
+
+// The last day, if the reader looks at that; Watch follows the last hour only.
+const day = { shown: false, points: [], askedAt: -Infinity };
+
+/** showSpan chooses between the last hour and the last day. */
+export function showSpan(span, changed) {
+  day.shown = span === 'day';
+  day.askedAt = -Infinity;
+  changed();
+}
+
+async function askDay(changed) {
+  day.askedAt = performance.now();
+  try {
+    day.points = (await call('GetHistory', { span: '86400s' })).points ?? [];
+  } catch {
+    // The next minute asks again; the caption says up to when the points go.
+  }
+  changed();
+}
+
 /** renderFlow brings the section up to date. */
-export function renderFlow(store) {
+export function renderFlow(store, changed) {
+  if (day.shown && store.connection === 'live' && performance.now() - day.askedAt > DAY_EVERY_MS) askDay(changed);
   const st = store.status ?? {};
   show('totals', totals(st.totals ?? {}));
   show('first-steps', num(st.totals?.acceptedItems) === 0 && firstSteps());
-  const points = store.points;
+  const points = day.shown ? day.points : store.points;
+  const choice = (span, text) => button(text, 'show-span', { span }, { 'aria-pressed': String(day.shown === (span === 'day')), class: 'choice' });
+  show('flow-span', choice('hour', 'Last hour'), choice('day', 'Last day'));
   document.getElementById('flow-charts').hidden = points.length < 2;
-  show('flow-none', points.length < 2 && h('p', { class: 'empty' }, 'The charts begin a few seconds after weir does.'));
+  show('flow-none', points.length < 2 && h('p', { class: 'empty' }, day.shown ? 'The last day is shown once weir has run for two minutes.' : 'The charts begin a few seconds after weir does.'));
   if (points.length < 2) return;
   draw(document.getElementById('chart-throughput'), 'throughput', throughputData(points));
   draw(document.getElementById('chart-backlog'), 'backlog', backlogData(points));
   const flow = st.flow ?? {};
-  show('caption-throughput', `${perSecond(flow.acceptedPerSecond)} items/s in, ${perSecond(flow.deliveredPerSecond)} out, `
-    + `${bytes(flow.sentBytesPerSecond)}/s sent; the last ${span(points.length * stepSeconds(points))}.`);
+  show('caption-throughput', `Now ${perSecond(flow.acceptedPerSecond)} items/s in, ${perSecond(flow.deliveredPerSecond)} out, `
+    + `${bytes(flow.sentBytesPerSecond)}/s sent. Shown: ${span(points.length * stepSeconds(points))}, to ${clock(Date.parse(points.at(-1).time))}.`);
   show('caption-backlog', backlogCaption(store));
   show('flow-table', table('Throughput and backlog', [
     { title: 'Until' }, { title: 'In, items/s', number: true }, { title: 'Out, items/s', number: true },

@@ -37,8 +37,11 @@ export function flowing(store) {
   }
   const moving = num(flow.acceptedPerSecond) > 0 || num(flow.deliveredPerSecond) > 0;
   if (moving) {
-    const behind = pending > 0 && num(flow.deliveredPerSecond) === 0;
-    return say(behind ? 'warn' : 'good', behind ? 'In, but not out' : 'Yes', [
+    const out = num(flow.deliveredPerSecond);
+    // More than half a minute's worth, and not growing less.
+    const late = !flow.drainedIn && pending > 30 * Math.max(1, num(flow.acceptedPerSecond));
+    const behind = pending > 0 && out === 0 ? 'In, but not out' : late && 'It falls behind';
+    return say(behind ? 'warn' : 'good', behind || 'Yes', [
       `${perSecond(flow.acceptedPerSecond)} items a second in, ${perSecond(flow.deliveredPerSecond)} out`, behind && since && [', ', since], '.']);
   }
   if (pending > 0) return say('warn', 'A backlog waits', [`${plural(pending, 'item')} to go`, since && [', ', since], '. The lanes say why.']);
