@@ -44,6 +44,10 @@ test('an empty weir says how to begin, and the page does nothing it should not',
   await page.getByLabel('Environment for the LangSmith SDK').filter({ hasText: /LANGSMITH_ENDPOINT=http:\/\/127\.0\.0\.1:/ }).waitFor();
   await page.locator('#chart-throughput canvas').waitFor();
   assert.deepEqual(await violations(page), []);
+  await page.getByRole('button', { name: 'Last day' }).click();
+  await page.getByText('The last day is shown once weir has run for two minutes.').waitFor();
+  await page.getByRole('button', { name: 'Last hour' }).click();
+  await page.locator('#caption-throughput').waitFor();
   assert.deepEqual(await troubleOf(page), []);
 });
 

@@ -8,7 +8,7 @@ import { openDashboard, poll, startBrowser, startSmith, stopBrowser, troubleOf }
 import { monthOfTraffic } from './scenes.mjs';
 
 const MAX_BYTES = 200 * 1024;
-const TRAFFIC_MS = 140_000;
+const TRAFFIC_MS = 120_000;
 const EVERY_MS = 500;
 
 /**
@@ -63,11 +63,11 @@ try {
   await weir.send(3, { project: 'search' });
   await weir.until('the case', (s) => s.totals.quarantinedItems === '3');
   await smith.take();
-  await traffic(weir, smith);
-
   const light = await openDashboard(t, weir, { viewport: { width: 1280, height: 1000 } });
   const dark = await openDashboard(t, weir, { viewport: { width: 1280, height: 1000 }, colorScheme: 'dark' });
   const phone = await openDashboard(t, weir, { viewport: { width: 360, height: 780 }, isMobile: true, deviceScaleFactor: 2 });
+  await traffic(weir, smith);
+  await smith.refuse({ latency: '1500ms' }); // the rest of the backlog is to last for all pictures
   for (const page of [light, dark, phone]) {
     await page.locator('#chart-throughput canvas').waitFor();
     await page.locator('#quota canvas').first().waitFor();

@@ -2,6 +2,7 @@ package admin_test
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -15,9 +16,7 @@ import (
 // page is what a browser sends for a page.
 func page(extra http.Header) http.Header {
 	header := http.Header{"Accept": {"text/html,application/xhtml+xml,*/*;q=0.8"}}
-	for name, values := range extra {
-		header[name] = values
-	}
+	maps.Copy(header, extra)
 	return header
 }
 
