@@ -28,7 +28,7 @@ async function traffic(weir, smith) {
     last = Date.now();
     const share = (last - began) / TRAFFIC_MS;
     if (share > 0.5 && share < 0.62) await want('outage', () => smith.refuse({ status: 503 }));
-    if (share >= 0.62) await want('slow', () => smith.refuse({ latency: '500ms' }));
+    if (share >= 0.62) await want('slow', () => smith.refuse({ latency: '1200ms' }));
     const spans = { '': 120 + 50 * Math.sin(share * 14), 'outage': 350, 'slow': 40 }[refused];
     await weir.send(1, { project: 'checkout-agent', spans: Math.round(spans) });
     const pending = Number((await weir.call('GetStatus')).totals.pendingItems);
@@ -67,7 +67,7 @@ try {
   const dark = await openDashboard(t, weir, { viewport: { width: 1280, height: 1000 }, colorScheme: 'dark' });
   const phone = await openDashboard(t, weir, { viewport: { width: 360, height: 780 }, isMobile: true, deviceScaleFactor: 2 });
   await traffic(weir, smith);
-  await smith.refuse({ latency: '1500ms' }); // the rest of the backlog is to last for all pictures
+  await smith.refuse({ latency: '2500ms' }); // the rest of the backlog is to last for all pictures
   for (const page of [light, dark, phone]) {
     await page.locator('#chart-throughput canvas').waitFor();
     await page.locator('#quota canvas').first().waitFor();
