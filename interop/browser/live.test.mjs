@@ -17,12 +17,14 @@ test('a backlog grows and drains before one’s eyes, with progress and a time',
   const weir = await Weir.start(t, smith, { flags: ['--forward-concurrency', '1', '--forward-max-request-bytes', '64KiB'] });
   await smith.refuse({ status: 503 });
   const page = await openDashboard(t, weir);
-  await weir.send(4000);
+  await weir.send(4000, { text: 'What is a weir? '.repeat(40) });
   await page.locator('#answer-flow', { hasText: 'LangSmith takes nothing now' }).waitFor();
   await page.locator('#caption-backlog', { hasText: '4,000 items pending; it does not grow less' }).waitFor();
   await page.locator('#lanes .chip', { hasText: 'waiting' }).waitFor();
 
-  await smith.refuse({ latency: '120ms' });
+  // The time is told from steps of five seconds on: one has to see all of it.
+  await poll('a step with the backlog', async () => (await weir.call('GetHistory')).points?.at(-1).pendingItems === '4000');
+  await smith.refuse({ latency: '400ms' });
   const eta = page.locator('#drain-text');
   await eta.filter({ hasText: /items pending, empty in about \d/ }).waitFor();
   const first = number(await eta.textContent());

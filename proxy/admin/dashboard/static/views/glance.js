@@ -140,5 +140,5 @@ export function draining(store) {
   for (let i = store.points.length - 1; i >= 0 && num(store.points[i].pendingItems) > 0; i -= 1) {
     peak = Math.max(peak, num(store.points[i].pendingItems));
   }
-  return { pending, peak, left, text: `empty in about ${span(left)}` };
+  return { pending, peak, left, text: left < 1 ? 'empty in a moment' : `empty in about ${span(left)}` };
 }
