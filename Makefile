@@ -88,6 +88,10 @@ benchstat: ## Compare two outputs of bench (OLD=old NEW=new)
 interop: build ## Deliver with real OpenTelemetry and LangSmith clients through weir (interop/)
 	@interop/run
 
+.PHONY: dashboard-test
+dashboard-test: ## Look at the dashboard with a real Chromium (interop/browser; ARGS=--update makes its pictures anew)
+	@interop/browser/run $(ARGS)
+
 .PHONY: examples
 examples: build ## Run the example clients of the native API against a weir (examples/)
 	@examples/check

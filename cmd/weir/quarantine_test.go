@@ -21,7 +21,7 @@ import (
 
 // fakeCases is what a fakeAdmin has in quarantine.
 type fakeCases struct {
-	weirv1connect.UnimplementedAdminServiceHandler
+	weirv1connect.UnimplementedAdminServiceHandler // what no fake has
 
 	cases    []*weirv1.QuarantineCase
 	traceIDs []string

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -191,7 +190,7 @@ func closeAll(l ingestListeners) {
 func (w *weir) startAdmin(ctx context.Context) (err error) {
 	s := w.settings
 	source := &admin.Pipeline{
-		Version: buildVersion(), DataDir: s.DataDir, StartedAt: time.Now(), Acceptor: w.acceptor, Forwarder: w.forwarder,
+		Version: buildVersion(), DataDir: s.DataDir, StartedAt: now(), Acceptor: w.acceptor, Forwarder: w.forwarder, Now: now,
 		Tester: w.sendTest, Reloader: w.askReload, Log: s.leveler(), LedgerDir: filepath.Join(s.DataDir, ledgerDir),
 	}
 	w.admin, err = admin.New(admin.Config{

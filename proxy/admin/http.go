@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"weir/proxy/admin/dashboard"
 )
 
 // scrapeTimeout and maxScrapes bound what scrapers can make weir do at once.
@@ -21,7 +23,9 @@ const (
 	maxScrapes    = 4
 )
 
-// routes is everything on the admin port, behind the token.
+// routes is everything on the admin port. What tells or changes something of
+// this weir is behind the token; the dashboard's files hold no data, and a
+// browser could not send the token for them.
 func (s *Server) routes(src Source, gate *gate) http.Handler {
 	private := http.NewServeMux()
 	s.registerService(private, src)
@@ -31,7 +35,17 @@ func (s *Server) routes(src Source, gate *gate) http.Handler {
 
 	mux := http.NewServeMux()
 	registerProbes(mux, src)
-	mux.Handle("/", gate.wrap(private))
+	site, guarded := dashboard.New(), gate.wrap(private)
+	mux.Handle(dashboard.Prefix, site)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Add("Vary", "Accept")
+		if dashboard.WantsPage(r) {
+			site.ServePage(w, r)
+			return
+		}
+		guarded.ServeHTTP(w, r)
+	})
+	mux.Handle("/", guarded)
 	return mux
 }
 
@@ -97,11 +111,12 @@ func serveReady(w http.ResponseWriter, r *http.Request, src Source) {
 	writeText(w, status, b.String())
 }
 
-// indexPage is what a person sees who opens the port in a browser.
+// indexPage is what a person sees who opens the port without a browser.
 var indexPage = template.Must(template.New("index").Parse(`weir {{.Version}}, local administration
 {{if .Token}}
-Every path but /healthz and /readyz needs the header: Authorization: Bearer TOKEN
+Every path but /healthz, /readyz and the dashboard's files needs the header: Authorization: Bearer TOKEN
 {{end}}
+  /          the dashboard, in a browser
   /healthz   200 while the process runs
   /readyz    200 while exports are taken, else 503 and why; JSON with Accept: application/json
   /metrics   Prometheus metrics

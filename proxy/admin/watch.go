@@ -78,6 +78,7 @@ func (s *service) watch(ctx context.Context, w watcher, interval time.Duration, 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	var nextLook, nextBeat time.Time
+	var seen, seenAt time.Time // the last picture's time, by weir's clock and by this one
 	for {
 		select {
 		case <-ctx.Done():
@@ -95,10 +96,10 @@ func (s *service) watch(ctx context.Context, w watcher, interval time.Duration, 
 			if err != nil {
 				return err
 			}
-			m = w.next(p, s.src)
+			m, seen, seenAt = w.next(p, s.src), p.Time, time.Now()
 		}
 		if m == nil && !time.Now().Before(nextBeat) {
-			m = &weirv1.WatchResponse{Time: timestamppb.Now()}
+			m = &weirv1.WatchResponse{Time: timestamppb.New(seen.Add(time.Since(seenAt)))}
 		}
 		if m != nil {
 			if err := send(m); err != nil {
