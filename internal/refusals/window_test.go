@@ -38,7 +38,11 @@ func TestAnEdgeMachineThatWasOfflineForTwoDaysDeliversAll(t *testing.T) {
 				r.later(time.Second)
 			}
 			for range tc.days {
-				r.until("an attempt in vain", func(queue.Totals) bool { return r.f.Status(r.a).UpstreamWait != nil })
+				// And one that has ended: no request is under way for a day.
+				r.until("an attempt in vain", func(queue.Totals) bool {
+					w := r.f.Status(r.a).UpstreamWait
+					return w != nil && w.Until.After(r.now())
+				})
 				r.later(24 * time.Hour)
 				if tc.restart {
 					r.restart()
