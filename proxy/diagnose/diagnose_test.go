@@ -45,6 +45,7 @@ func denied(status int, body, key string) diagnose.Facts {
 }
 
 func (r refusal) with(change func(*diagnose.Facts)) refusal {
+	r.facts.Header = r.facts.Header.Clone() // the catalogue's own, which tests share
 	change(&r.facts)
 	return r
 }
