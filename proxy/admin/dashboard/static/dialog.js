@@ -33,6 +33,7 @@ export function ask(question) {
   };
 
   const preview = async () => {
+    if (mine !== current) return;
     ready = false;
     draw('Looking what that would do…');
     const asked = JSON.stringify(values());
@@ -62,15 +63,21 @@ export function ask(question) {
       }
     };
     const clicked = ({ target }) => {
+      if (mine !== current) return;
       if (target.id === 'dialog-cancel') dialog.close();
       if (target.id === 'dialog-confirm' && ready && !busy) confirm();
     };
+    // The close event comes after the dialog has closed: by then it may have been
+    // opened again, with another question.
     const closed = () => {
+      if (mine === current && dialog.open) return;
       dialog.removeEventListener('click', clicked);
       dialog.removeEventListener('close', closed);
       dialog.removeEventListener('input', preview);
-      current += 1;
-      show('dialog-body');
+      if (mine === current) {
+        current += 1;
+        show('dialog-body');
+      }
       resolve(result);
     };
     dialog.addEventListener('click', clicked);
