@@ -24,8 +24,6 @@ var errStopping = errors.New("weir is stopping; what has not been delivered stay
 
 // service answers the AdminService's calls out of a Source.
 type service struct {
-	weirv1connect.UnimplementedAdminServiceHandler
-
 	src      Source
 	log      *slog.Logger
 	stopping context.Context // of the server; not a call's
